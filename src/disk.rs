@@ -1,0 +1,229 @@
+//! The one place that writes files: open, write, sync, truncate, replace, lock.
+//!
+//! Everything that must survive a crash goes through [`Disk`], whose real implementation is
+//! [`RealDisk`]; its in-memory twin [`SimulatedDisk`] forgets what was not synced, tears writes
+//! and refuses on demand, so that tests can cut the power at every single operation. Paths are
+//! relative to the mail root and at most two components deep (`user/file`).
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+mod real;
+mod simulated;
+
+pub use real::RealDisk;
+pub use simulated::{Cut, SimulatedDisk};
+
+/// How to open a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Open {
+    /// An existing file, for reading only.
+    Read,
+    /// For reading and writing; made with mode 0600 where it is missing.
+    Write,
+    /// For reading and writing; an error where the name exists.
+    New,
+}
+
+/// What a file is, without its content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// Device and inode: equal for two names or handles of one file.
+    pub identity: (u64, u64),
+    /// Its size.
+    pub octets: u64,
+    /// Permission bits.
+    pub mode: u32,
+    /// Last changes of content and of inode, in nanoseconds since 1970.
+    pub changed: (i128, i128),
+}
+
+/// An open regular file. Every offset is absolute; there is no cursor.
+pub trait File: Send + Sync + fmt::Debug {
+    /// What the file is now.
+    ///
+    /// # Errors
+    ///
+    /// As the system reports them.
+    fn status(&self) -> io::Result<Status>;
+
+    /// Reads up to `buffer.len()` octets from `offset`; 0 at the end.
+    ///
+    /// # Errors
+    ///
+    /// As the system reports them.
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
+
+    /// Writes all of `octets` at `offset`. After an error any part of it may be written.
+    ///
+    /// # Errors
+    ///
+    /// As the system reports them.
+    fn write_at(&self, octets: &[u8], offset: u64) -> io::Result<()>;
+
+    /// Cuts (or extends with zeros) to `octets`.
+    ///
+    /// # Errors
+    ///
+    /// As the system reports them.
+    fn truncate(&self, octets: u64) -> io::Result<()>;
+
+    /// Makes content and size durable. An error is final for what was written before it: a later
+    /// success says nothing about those octets.
+    ///
+    /// # Errors
+    ///
+    /// As the system reports them.
+    fn sync(&self) -> io::Result<()>;
+
+    /// Sets the permission bits.
+    ///
+    /// # Errors
+    ///
+    /// As the system reports them.
+    fn set_mode(&self, mode: u32) -> io::Result<()>;
+}
+
+/// A lock between processes, held until it is dropped or the process ends.
+pub trait Lock: Send + fmt::Debug {}
+
+/// A directory that holds the mail: the root of all paths given here.
+pub trait Disk: Send + Sync + fmt::Debug {
+    /// Opens a regular file. Follows no symbolic link and never blocks.
+    ///
+    /// # Errors
+    ///
+    /// As the system reports them; a link, FIFO, directory or device is [`NotAFile`].
+    fn open(&self, path: &Path, how: Open) -> io::Result<Box<dyn File>>;
+
+    /// What the regular file at `path` is; `None` where there is nothing.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Disk::open`].
+    fn status(&self, path: &Path) -> io::Result<Option<Status>>;
+
+    /// Makes a directory with mode 0700; says whether it was missing.
+    ///
+    /// # Errors
+    ///
+    /// As the system reports them; what exists and is no directory is [`NotADirectory`].
+    fn make_directory(&self, path: &Path) -> io::Result<bool>;
+
+    /// Makes the names in a directory durable (`""` is the root).
+    ///
+    /// # Errors
+    ///
+    /// As the system reports them.
+    fn sync_directory(&self, path: &Path) -> io::Result<()>;
+
+    /// Gives a file another name, in place of whatever had it.
+    ///
+    /// # Errors
+    ///
+    /// As the system reports them.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+
+    /// Removes a file.
+    ///
+    /// # Errors
+    ///
+    /// As the system reports them.
+    fn remove(&self, path: &Path) -> io::Result<()>;
+
+    /// Removes an empty directory.
+    ///
+    /// # Errors
+    ///
+    /// As the system reports them.
+    fn remove_directory(&self, path: &Path) -> io::Result<()>;
+
+    /// The names in a directory, sorted.
+    ///
+    /// # Errors
+    ///
+    /// As the system reports them.
+    fn names(&self, path: &Path) -> io::Result<Vec<String>>;
+
+    /// Takes the exclusive lock of that name; `None` where somebody has it and `wait` is false.
+    ///
+    /// # Errors
+    ///
+    /// As the system reports them.
+    fn lock(&self, path: &Path, wait: bool) -> io::Result<Option<Box<dyn Lock>>>;
+
+    /// For messages to a person: the path with its root.
+    fn show(&self, path: &Path) -> PathBuf;
+}
+
+/// Reads a small file whole; `None` where it is missing.
+///
+/// # Errors
+///
+/// As for [`Disk::open`] and [`File::read_at`].
+pub fn read(disk: &dyn Disk, path: &Path) -> io::Result<Option<Vec<u8>>> {
+    let file = match disk.open(path, Open::Read) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let mut octets = Vec::new();
+    let mut chunk = vec![0; 64 * 1024];
+    loop {
+        match file.read_at(&mut chunk, octets.len() as u64)? {
+            0 => return Ok(Some(octets)),
+            got => octets.extend_from_slice(&chunk[..got]),
+        }
+    }
+}
+
+/// Replaces a small file whole: written beside, synced, renamed, the directory synced. A crash
+/// leaves the old content or the new. Keeps the old file's mode; 0600 when new.
+///
+/// # Errors
+///
+/// As the system reports them; the old content is then untouched, unless only the last sync of
+/// the directory failed.
+pub fn replace(disk: &dyn Disk, path: &Path, octets: &[u8]) -> io::Result<()> {
+    let directory = path.parent().unwrap_or(Path::new(""));
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let beside = directory.join(format!(".minismtp.{name}.new"));
+    match disk.remove(&beside) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let written = (|| {
+        let file = disk.open(&beside, Open::New)?;
+        if let Some(old) = disk.status(path)? {
+            file.set_mode(old.mode)?;
+        }
+        file.write_at(octets, 0)?;
+        file.sync()?;
+        disk.rename(&beside, path)
+    })();
+    if written.is_err() {
+        // Nothing refers to it; the error that is told is the first one.
+        drop(disk.remove(&beside));
+    }
+    written?;
+    disk.sync_directory(directory)
+}
+
+/// What stands at a path is no regular file.
+#[derive(Debug, thiserror::Error)]
+#[error("not a regular file")]
+pub struct NotAFile;
+
+/// What stands at a path is no directory.
+#[derive(Debug, thiserror::Error)]
+#[error("not a directory")]
+pub struct NotADirectory;
+
+fn not_a_file() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, NotAFile)
+}
+
+fn not_a_directory() -> io::Error {
+    io::Error::new(io::ErrorKind::NotADirectory, NotADirectory)
+}

@@ -1,0 +1,256 @@
+//! A directory of the operating system.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{self, AtFlags, FileType, FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
+
+use super::{Disk, File, Lock, Open, Status, not_a_directory, not_a_file};
+
+/// The mail root in the file system.
+#[derive(Debug)]
+pub struct RealDisk {
+    root: PathBuf,
+    directory: OwnedFd,
+}
+
+impl RealDisk {
+    /// Opens the root; makes it, with mode 0700 and its parents, where it is missing.
+    ///
+    /// # Errors
+    ///
+    /// As the system reports them.
+    pub fn open(root: &Path) -> io::Result<Self> {
+        use std::os::unix::fs::DirBuilderExt;
+        if !root.is_dir() {
+            std::fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(root)?;
+        }
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let directory = fs::open(root, flags, Mode::empty())?;
+        Ok(Self {
+            root: root.to_owned(),
+            directory,
+        })
+    }
+
+    /// The directory of a path, opened without following a link, and the path's last name.
+    fn parent<'a>(&self, path: &'a Path) -> io::Result<(Option<OwnedFd>, &'a std::ffi::OsStr)> {
+        let name = path.file_name().ok_or_else(not_a_file)?;
+        match path.parent() {
+            Some(directory) if directory != Path::new("") => {
+                Ok((Some(self.subdirectory(directory)?), name))
+            }
+            _ => Ok((None, name)),
+        }
+    }
+
+    fn subdirectory(&self, path: &Path) -> io::Result<OwnedFd> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        match fs::openat(&self.directory, path, flags, Mode::empty()) {
+            Ok(directory) => Ok(directory),
+            Err(Errno::LOOP | Errno::NOTDIR) => Err(not_a_directory()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Runs `call` with the directory of `path` and its last name.
+    fn within<T>(
+        &self,
+        path: &Path,
+        call: impl FnOnce(rustix::fd::BorrowedFd<'_>, &std::ffi::OsStr) -> io::Result<T>,
+    ) -> io::Result<T> {
+        let (directory, name) = self.parent(path)?;
+        call(directory.as_ref().unwrap_or(&self.directory).as_fd(), name)
+    }
+}
+
+impl Disk for RealDisk {
+    fn open(&self, path: &Path, how: Open) -> io::Result<Box<dyn File>> {
+        let flags = match how {
+            Open::Read => OFlags::RDONLY,
+            Open::Write => OFlags::RDWR | OFlags::CREATE,
+            Open::New => OFlags::RDWR | OFlags::CREATE | OFlags::EXCL,
+        };
+        // Non-blocking, so that a FIFO without a peer cannot hold us up.
+        let flags = flags | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let mode = Mode::RUSR | Mode::WUSR;
+        let opened = self.within(path, |directory, name| {
+            match retry(|| fs::openat(directory, name, flags, mode)) {
+                Ok(file) => Ok(file),
+                Err(Errno::LOOP | Errno::ISDIR | Errno::NXIO) => Err(not_a_file()),
+                Err(error) => Err(error.into()),
+            }
+        })?;
+        let file = RealFile(opened.into());
+        file.status()?;
+        Ok(Box::new(file))
+    }
+
+    fn status(&self, path: &Path) -> io::Result<Option<Status>> {
+        let found = self.within(path, |directory, name| {
+            Ok(fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW)?)
+        });
+        match found {
+            Ok(stat) => status(&stat).map(Some),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn make_directory(&self, path: &Path) -> io::Result<bool> {
+        match fs::mkdirat(&self.directory, path, Mode::RWXU) {
+            Ok(()) => Ok(true),
+            Err(Errno::EXIST) => self.subdirectory(path).map(|_| false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn sync_directory(&self, path: &Path) -> io::Result<()> {
+        let synced = if path == Path::new("") {
+            retry(|| fs::fsync(&self.directory))
+        } else {
+            let directory = self.subdirectory(path)?;
+            retry(|| fs::fsync(&directory))
+        };
+        match synced {
+            // A file system that cannot sync a directory keeps its names in some other way.
+            Ok(()) | Err(Errno::INVAL) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.within(from, |from_directory, from_name| {
+            self.within(to, |to_directory, to_name| {
+                Ok(fs::renameat(
+                    from_directory,
+                    from_name,
+                    to_directory,
+                    to_name,
+                )?)
+            })
+        })
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        self.within(path, |directory, name| {
+            Ok(fs::unlinkat(directory, name, AtFlags::empty())?)
+        })
+    }
+
+    fn remove_directory(&self, path: &Path) -> io::Result<()> {
+        self.within(path, |directory, name| {
+            Ok(fs::unlinkat(directory, name, AtFlags::REMOVEDIR)?)
+        })
+    }
+
+    fn names(&self, path: &Path) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in std::fs::read_dir(self.show(path))? {
+            if let Ok(name) = entry?.file_name().into_string() {
+                names.push(name);
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    fn lock(&self, path: &Path, wait: bool) -> io::Result<Option<Box<dyn Lock>>> {
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mode = Mode::RUSR | Mode::WUSR;
+        let file = self.within(path, |directory, name| {
+            Ok(retry(|| fs::openat(directory, name, flags, mode))?)
+        })?;
+        let operation = if wait {
+            FlockOperation::LockExclusive
+        } else {
+            FlockOperation::NonBlockingLockExclusive
+        };
+        match retry(|| fs::flock(&file, operation)) {
+            Ok(()) => Ok(Some(Box::new(RealLock { _file: file }))),
+            Err(Errno::WOULDBLOCK) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn show(&self, path: &Path) -> PathBuf {
+        self.root.join(path)
+    }
+}
+
+#[derive(Debug)]
+struct RealFile(std::fs::File);
+
+impl File for RealFile {
+    fn status(&self) -> io::Result<Status> {
+        status(&fs::fstat(&self.0)?)
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        loop {
+            match self.0.read_at(buffer, offset) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                read => return read,
+            }
+        }
+    }
+
+    fn write_at(&self, octets: &[u8], offset: u64) -> io::Result<()> {
+        self.0.write_all_at(octets, offset)
+    }
+
+    fn truncate(&self, octets: u64) -> io::Result<()> {
+        Ok(retry(|| fs::ftruncate(&self.0, octets))?)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        // Interrupted before it began: nothing was tried, so trying again is honest.
+        Ok(retry(|| fs::fdatasync(&self.0))?)
+    }
+
+    fn set_mode(&self, mode: u32) -> io::Result<()> {
+        Ok(retry(|| {
+            fs::fchmod(&self.0, Mode::from_raw_mode(mode & 0o7777))
+        })?)
+    }
+}
+
+/// The open file description holds the lock: it goes when the process goes, however it ends.
+#[derive(Debug)]
+struct RealLock {
+    _file: OwnedFd,
+}
+
+impl Lock for RealLock {}
+
+fn status(stat: &fs::Stat) -> io::Result<Status> {
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+        return Err(not_a_file());
+    }
+    let nanoseconds =
+        |seconds: i64, rest: u64| i128::from(seconds) * 1_000_000_000 + i128::from(rest);
+    Ok(Status {
+        identity: (stat.st_dev, stat.st_ino),
+        octets: u64::try_from(stat.st_size).unwrap_or(0),
+        mode: stat.st_mode & 0o7777,
+        changed: (
+            nanoseconds(stat.st_mtime, stat.st_mtime_nsec),
+            nanoseconds(stat.st_ctime, stat.st_ctime_nsec),
+        ),
+    })
+}
+
+fn retry<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
+    loop {
+        match call() {
+            Err(Errno::INTR) => {}
+            done => return done,
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! The one test crate, over the built binary and the library.
