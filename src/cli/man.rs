@@ -81,11 +81,26 @@ pub fn man_pages() -> Vec<(String, Vec<u8>)> {
 }
 
 fn add_pages(command: &clap::Command, pages: &mut Vec<(String, Vec<u8>)>) {
-    let man = clap_mangen::Man::new(command.clone());
+    let man = clap_mangen::Man::new(command.clone())
+        .source(concat!("minismtp ", env!("CARGO_PKG_VERSION")))
+        .manual("minismtp manual");
     let mut page = Vec::new();
     man.render(&mut page).expect("memory takes every write");
-    pages.push((man.get_filename(), page));
+    pages.push((man.get_filename(), name_examples(page)));
     for command in command.get_subcommands().filter(|c| !c.is_hide_set()) {
         add_pages(command, pages);
+    }
+}
+
+/// Gives the examples, which end a help text, the heading that a manual has for them, and keeps their
+/// lines whole, to be copied from.
+fn name_examples(page: Vec<u8>) -> Vec<u8> {
+    const EXAMPLES: &str = ".SH EXAMPLES\n.nf\n";
+    match String::from_utf8(page) {
+        Ok(page) => page
+            .replace(".SH EXTRA\nExamples:\n", EXAMPLES)
+            .replace(".SH EXTRA\nExample:\n", EXAMPLES)
+            .into_bytes(),
+        Err(not_text) => not_text.into_bytes(),
     }
 }

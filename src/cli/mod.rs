@@ -31,8 +31,6 @@ pub use man::man_pages;
 /// a directory with the mailbox, `mymailbox.mail`. The mail root is the directory named by `--root`,
 /// else by the variable `MINISMTP_ROOT`, else the current directory if it holds a `logincred.txt`, else
 /// `minismtp` in your data directory (on Linux ~/.local/share/minismtp).
-///
-/// `minismtp COMMAND --help` tells more about a command, with examples.
 #[derive(Debug, Parser)]
 #[command(
     name = "minismtp",

@@ -1,7 +1,10 @@
 //! Asks for a password: at the terminal, unseen, or as one line of stdin where a script says so.
 
-use std::io::{self, BufRead, IsTerminal, Read};
+use std::fs::File;
+use std::io::{self, BufRead, IsTerminal, Read, Write};
+use std::sync::Arc;
 
+use rustix::termios::{self, LocalModes, OptionalActions, SpecialCodeIndex, Termios};
 use zeroize::Zeroizing;
 
 use super::report::{ExitStatus, Failure};
@@ -48,9 +51,9 @@ fn ask_at_terminal(prompt: &str) -> Result<Secret, Failure> {
         )
         .hint("`--password-stdin` reads it from there, one line"));
     }
-    match rpassword::prompt_password(prompt) {
-        Ok(password) if password.is_empty() => Err(no_password("nothing was typed")),
-        Ok(password) => Ok(Secret::new(password)),
+    match prompt_unseen(prompt) {
+        Ok(password) if password.expose().is_empty() => Err(no_password("nothing was typed")),
+        Ok(password) => Ok(password),
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
             Err(no_password("the input ended"))
         }
@@ -58,6 +61,71 @@ fn ask_at_terminal(prompt: &str) -> Result<Secret, Failure> {
             ExitStatus::InputOutput,
             format_args!("cannot read a password from the terminal: {error}"),
         )),
+    }
+}
+
+fn prompt_unseen(prompt: &str) -> io::Result<Secret> {
+    let terminal = Arc::new(Unseen::open()?);
+    let config = rpassword::ConfigBuilder::new()
+        .input_reader(Keys(Arc::clone(&terminal)))
+        .build();
+    let password = rpassword::prompt_password_with_config(prompt, config);
+    // The Enter that ended it was not shown either.
+    (&terminal.terminal).write_all(b"\n")?;
+    password.map(Secret::new)
+}
+
+/// The terminal, showing nothing of what is typed until this is dropped.
+///
+/// rpassword can do that too, but at Ctrl-C it raises the signal that ends the process before it
+/// has set the terminal right, and leaves the person with a shell that shows nothing.
+#[derive(Debug)]
+struct Unseen {
+    terminal: File,
+    before: Termios,
+}
+
+impl Unseen {
+    fn open() -> io::Result<Self> {
+        let terminal = File::options().read(true).write(true).open("/dev/tty")?;
+        let before = termios::tcgetattr(&terminal)?;
+        let mut unseen = before.clone();
+        unseen.local_modes -=
+            LocalModes::ECHO | LocalModes::ECHONL | LocalModes::ICANON | LocalModes::ISIG;
+        unseen.special_codes[SpecialCodeIndex::VMIN] = 1;
+        unseen.special_codes[SpecialCodeIndex::VTIME] = 0;
+        termios::tcsetattr(&terminal, OptionalActions::Now, &unseen)?;
+        Ok(Self { terminal, before })
+    }
+
+    fn restore(&self) -> io::Result<()> {
+        Ok(termios::tcsetattr(
+            &self.terminal,
+            OptionalActions::Now,
+            &self.before,
+        )?)
+    }
+}
+
+impl Drop for Unseen {
+    fn drop(&mut self) {
+        drop(self.restore());
+    }
+}
+
+/// What is typed, key by key.
+#[derive(Debug)]
+struct Keys(Arc<Unseen>);
+
+impl Read for Keys {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        const CTRL_C: u8 = 3;
+        let got = (&self.0.terminal).read(buffer)?;
+        if buffer[..got].contains(&CTRL_C) {
+            self.0.restore()?;
+            (&self.0.terminal).write_all(b"\n")?;
+        }
+        Ok(got)
     }
 }
 
@@ -83,6 +151,12 @@ fn first_line(input: &mut dyn BufRead) -> Result<Secret, Failure> {
     if line.is_empty() {
         return Err(no_password("standard input has no first line"));
     }
+    if line.len() > PASSWORD_OCTETS_MAX {
+        return Err(Failure::new(
+            ExitStatus::BadData,
+            format_args!("a password has at most {PASSWORD_OCTETS_MAX} octets, got more"),
+        ));
+    }
     Ok(Secret::new(std::mem::take(&mut *line)))
 }
 
@@ -97,19 +171,18 @@ mod tests {
     #[test]
     fn a_script_gives_one_line() {
         let long = "x".repeat(PASSWORD_OCTETS_MAX);
-        let longer = "x".repeat(2 * PASSWORD_OCTETS_MAX);
+        let longer = "x".repeat(PASSWORD_OCTETS_MAX + 1);
         for (input, expected) in [
             ("secret\n", "secret"),
             ("secret", "secret"),
             ("secret\r\n", "secret"),
             (" two words \nmore\n", " two words "),
             (&format!("{long}\r\n"), &long),
-            (&longer, &longer[..PASSWORD_OCTETS_MAX + 3]),
         ] {
             let secret = first_line(&mut input.as_bytes()).unwrap();
             assert_eq!(secret, Secret::new(expected), "{input:?}");
         }
-        for input in ["", "\n", "\r\n", "\nsecret\n"] {
+        for input in ["", "\n", "\r\n", "\nsecret\n", &longer, &longer.repeat(9)] {
             let failure = first_line(&mut input.as_bytes()).unwrap_err();
             assert_eq!(failure.code, ExitStatus::BadData, "{input:?}");
         }

@@ -323,3 +323,87 @@ impl From<PasswordError> for Failure {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::super::report::tests::Written;
+    use super::*;
+
+    /// Runs a command that asks for no password: exit code, stdout and stderr.
+    fn users(root: &str, quiet: bool, command: Command) -> (ExitStatus, String, String) {
+        let (stdout, stderr) = (Written::default(), Written::default());
+        let mut out = Output::new(stdout.clone(), stderr.clone(), quiet);
+        let global = Global {
+            root: Some(PathBuf::from(root)),
+            verbose: 0,
+            quiet,
+            color: clap::ColorChoice::Never,
+        };
+        let code = super::super::guarded(&mut out, |out| run(&Args { command }, &global, out));
+        let told = stderr.text().replace(root, "ROOT");
+        (code, stdout.text().replace(root, "ROOT"), told)
+    }
+
+    fn remove(name: &str) -> Command {
+        Command::Remove {
+            name: Name {
+                name: UserName::new(name).unwrap(),
+            },
+        }
+    }
+
+    #[test]
+    fn users_are_listed_and_removed() {
+        let path = std::env::temp_dir().join(format!("minismtp-users-{}", std::process::id()));
+        let root = path.to_str().unwrap();
+        let text = |(code, stdout, stderr): (ExitStatus, String, String)| {
+            format!("{stdout}{stderr}[{}]", code as u8)
+        };
+        let list = |json| Command::List { json };
+        assert_eq!(
+            text(users(root, false, list(false))),
+            "no users in `ROOT/logincred.txt`\nhint: `minismtp users add NAME` adds one\n[0]"
+        );
+        assert_eq!(text(users(root, true, list(false))), "[0]");
+        assert_eq!(text(users(root, false, list(true))), "[]\n[0]");
+        assert!(!path.exists(), "looking makes no root");
+        std::fs::create_dir(&path).unwrap();
+        let write = |text: &str| std::fs::write(path.join(CREDENTIALS_FILE), text).unwrap();
+        write("Andrew,x\nrubbish\nBob,y\n");
+        for (case, quiet, command, expected) in [
+            (
+                "warned",
+                false,
+                list(false),
+                "Andrew\nBob\nwarning: `ROOT/logincred.txt`: line 2 has no comma; it is skipped\n[0]",
+            ),
+            ("quiet", true, list(false), "Andrew\nBob\n[0]"),
+            (
+                "json",
+                true,
+                list(true),
+                "[{\"name\":\"Andrew\"},{\"name\":\"Bob\"}]\n[0]",
+            ),
+            ("removed", true, remove("ANDREW"), "[0]"),
+            ("gone", true, list(false), "Bob\n[0]"),
+            (
+                "unknown",
+                true,
+                remove("andrew"),
+                "error: no such user: `andrew`\nhint: `minismtp users list` prints the users; `--root DIR` names another mail root\n[67]",
+            ),
+        ] {
+            assert_eq!(text(users(root, quiet, command)), expected, "{case}");
+        }
+        write("Bob,y\nbob,y\n");
+        assert_eq!(
+            text(users(root, false, remove("bob"))),
+            "error: credentials file `ROOT/logincred.txt` is refused: line 2 has `bob`, the user \
+             `Bob` again\nhint: names are the same in upper and lower case: change or remove \
+             line 2\n[78]"
+        );
+        std::fs::remove_dir_all(path).unwrap();
+    }
+}
