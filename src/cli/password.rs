@@ -43,7 +43,7 @@ impl Source {
 
 /// Asks where a person can answer, and nowhere else: a script would wait for ever, or pass its
 /// password on by accident.
-fn ask_at_terminal(prompt: &str) -> Result<Secret, Failure> {
+pub(crate) fn ask_at_terminal(prompt: &str) -> Result<Secret, Failure> {
     if !io::stdin().is_terminal() {
         return Err(Failure::new(
             ExitStatus::Usage,
