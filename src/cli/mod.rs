@@ -1,8 +1,8 @@
 //! The command line as one type, and the way from a command to the function that does it.
 //!
 //! A command is a file here, with an `Args` whose doc comment is its help text and a `run` that is
-//! given the [`Output`](report::Output) and ends in a [`Failure`](report::Failure) or in nothing. To
-//! add one takes a `mod` line, a variant of [`Command`] and an arm in [`run`].
+//! given the [`Output`] and ends in a [`Failure`] or in nothing. To add one takes a `mod` line, a
+//! variant of `Command` and an arm in `run`.
 
 use std::env;
 use std::ffi::OsString;
@@ -129,7 +129,8 @@ fn color_of(arguments: &[OsString]) -> ColorChoice {
     let mut words = arguments
         .iter()
         .skip(1)
-        .map_while(|word| word.to_str().filter(|word| *word != "--"));
+        .take_while(|word| *word != "--")
+        .map(|word| word.to_str().unwrap_or_default());
     while let Some(word) = words.next() {
         let value = match word.strip_prefix("--color") {
             Some("") => words.next(),
