@@ -16,10 +16,12 @@ use report::{ExitStatus, Failure, Output};
 use root::Root;
 
 mod completions;
+mod dialog;
 mod man;
 mod password;
 pub mod report;
 mod root;
+mod send;
 mod users;
 
 pub use completions::completion_script;
@@ -48,6 +50,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Send(send::Args),
     Users(users::Args),
     Completions(completions::Args),
     Man(man::Args),
@@ -111,6 +114,7 @@ pub fn main() -> ExitCode {
 fn run(cli: &Cli, out: &mut Output) -> Result<(), Failure> {
     let global = &cli.global;
     match &cli.command {
+        Command::Send(args) => send::run(args, global, out),
         Command::Users(args) => users::run(args, global, out),
         Command::Completions(args) => completions::run(args, out),
         Command::Man(args) => man::run(args, out),

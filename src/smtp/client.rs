@@ -828,15 +828,15 @@ impl Machine for Submission {
                     continue;
                 }
             }
-            if self.is_disconnected {
-                self.fail(Cause::Lost);
-                self.state = State::Closed;
-                continue;
-            }
             let timeout = self.timeout();
             let deadline = *self.deadline.get_or_insert(now + timeout);
-            if now >= deadline {
-                self.fail(Cause::TimedOut);
+            if now >= deadline || self.is_disconnected {
+                let is_late = now >= deadline;
+                self.fail(if is_late {
+                    Cause::TimedOut
+                } else {
+                    Cause::Lost
+                });
                 self.state = State::Closed;
                 continue;
             }
