@@ -34,25 +34,20 @@ const PASSWORD_OCTETS_MAX: u64 = 4096;
 ///
 /// At a terminal it asks for your user name and password and lets you type mails. With a file or a
 /// pipe on standard input it sends the one mail that stands there, and logs in only if `--user` is
-/// given. Either way a mail is typed as
-///
-///     From: stallings@localhost
-///     To: andrew@localhost
-///     Subject: at most 50 characters
-///     any number of lines
-///     .
-///
-/// where the line with only a full stop ends it; from a pipe, the end of input will do.
+/// given. Either way a mail begins with the lines `From: X@Y`, `To: X@Y` and `Subject: text`, in this
+/// order, with at most 50 characters of subject. The body follows, and a line with only a full stop
+/// ends it; from a pipe, the end of input will do.
 #[derive(Debug, clap::Args)]
-#[command(
-    verbatim_doc_comment,
-    after_long_help = "\
+#[command(after_long_help = "\
 Examples:
   Type a mail, with a menu:
       minismtp send
 
   Send a file:
       minismtp send < message.txt
+
+  Send what a command prints:
+      (printf 'From: %s\\nTo: %s\\nSubject: disk\\n' me@localhost andrew@localhost; df) | minismtp send
 
   Log in, from a script:
       MINISMTP_PASSWORD='network$ecurity' minismtp send --user Stallings < message.txt
@@ -63,8 +58,7 @@ Examples:
 Exit codes:
   0 sent, 64 usage, 65 incorrect format, 67 no such recipient, 68 no such host,
   69 the server refused for good, 74 cannot read the mail, 75 try again later,
-  76 the server does not speak SMTP, 77 the login failed"
-)]
+  76 the server does not speak SMTP, 77 the login failed")]
 pub(crate) struct Args {
     /// The mail server; the port is 2525 if it is left out, and IPv6 addresses stand in brackets
     #[arg(
