@@ -2,17 +2,19 @@
 //!
 //! What is here is blocking to its caller: a command line has nothing to do in the meantime.
 
+use std::convert::Infallible;
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::net::tcp::{ReadHalf, WriteHalf};
-use tokio::time::{sleep_until, timeout, timeout_at};
+use tokio::sync::watch;
+use tokio::time::timeout;
 
 use crate::address::is_domain;
 use crate::message::outgoing::Outgoing;
+use crate::net::drive::{Owner, drive};
+use crate::net::stream::Stream;
 use crate::sasl::Login;
 use crate::smtp::Event;
 use crate::smtp::client::{Outcome, Settings, Submission};
@@ -20,13 +22,6 @@ use crate::smtp::limits::BLOCK_TIMEOUT;
 use crate::wire::{Machine, Step};
 
 use super::{CONNECT_TIMEOUT, DialError, ServerAddress};
-
-/// Octets read at once.
-const READ_OCTETS: usize = 16 * 1024;
-/// Octets taken from a server while it is being written to.
-const READ_AHEAD_OCTETS_MAX: usize = 64 * 1024;
-/// How long to look for the server's last words on a connection that can no longer be written.
-const LAST_WORDS_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How to talk to a server.
 #[derive(Clone, Debug, Default)]
@@ -49,7 +44,7 @@ pub fn submit(
     server: &ServerAddress,
     options: &Options,
     message: Option<Outgoing>,
-    trace: &mut dyn FnMut(&Event),
+    trace: &mut (dyn FnMut(&Event) + Send),
 ) -> Result<Outcome, DialError> {
     let addresses = resolve(server)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -57,10 +52,17 @@ pub fn submit(
         .build()
         .map_err(DialError::Network)?;
     runtime.block_on(async {
-        let mut stream = dial(server, &addresses, options.timeout_max).await?;
+        let stream = dial(server, &addresses, options.timeout_max).await?;
         let settings = settings(&stream, options).map_err(DialError::Network)?;
         let mut submission = Submission::new(settings, message);
-        drive(&mut stream, &mut submission, options.timeout_max, trace).await;
+        let mut trace = Trace(trace);
+        let write_timeout = options.timeout_max.unwrap_or(BLOCK_TIMEOUT);
+        let (_run_on, stop) = watch::channel(false);
+        let stream = Stream::new(stream);
+        let driven = drive(&mut submission, stream, &mut trace, stop, write_timeout).await;
+        if driven.is_err() {
+            conclude(&mut submission, &mut trace);
+        }
         Ok(submission.outcome())
     })
 }
@@ -104,8 +106,6 @@ async fn dial(
 }
 
 fn settings(stream: &TcpStream, options: &Options) -> io::Result<Settings> {
-    // Commands are short and each waits for its reply.
-    stream.set_nodelay(true)?;
     let is_local = stream.peer_addr()?.ip().to_canonical().is_loopback();
     Ok(Settings {
         hostname: own_name(stream.local_addr()?.ip()),
@@ -128,102 +128,24 @@ fn own_name(address: IpAddr) -> String {
     }
 }
 
-/// Moves octets between the connection and the engine until the engine closes.
-async fn drive(
-    stream: &mut TcpStream,
-    submission: &mut Submission,
-    timeout_max: Option<Duration>,
-    trace: &mut dyn FnMut(&Event),
-) {
-    let block_timeout = timeout_max.map_or(BLOCK_TIMEOUT, |max| max.min(BLOCK_TIMEOUT));
-    let (reader, writer) = stream.split();
-    let mut ends = Ends {
-        reader,
-        writer,
-        is_readable: true,
-    };
-    loop {
-        let step = submission.step(Instant::now());
-        while let Some(event) = submission.event() {
-            trace(&event);
-        }
-        match step {
-            Step::Send(octets) => {
-                let deadline = Instant::now() + block_timeout;
-                if ends.write(&octets, deadline, submission).await.is_err() {
-                    ends.last_words(submission).await;
-                }
-            }
-            Step::Ask(question) => match question {},
-            Step::Wait(deadline) => {
-                // When the time is up, `step` will know.
-                drop(timeout_at(deadline.into(), ends.read(submission)).await);
-            }
-            Step::Close => return,
-        }
+/// Who hears what happens.
+struct Trace<'a>(&'a mut (dyn FnMut(&Event) + Send));
+
+impl Owner<Submission> for Trace<'_> {
+    async fn answer(&mut self, question: Infallible) -> Infallible {
+        match question {}
+    }
+
+    fn event(&mut self, event: Event) {
+        (self.0)(&event);
     }
 }
 
-/// Both directions of a connection.
-struct Ends<'a> {
-    reader: ReadHalf<'a>,
-    writer: WriteHalf<'a>,
-    is_readable: bool,
-}
-
-impl Ends<'_> {
-    /// Hands the engine what arrives next, be it the end.
-    async fn read(&mut self, submission: &mut Submission) {
-        let mut buffer = [0; READ_OCTETS];
-        match self.reader.read(&mut buffer).await {
-            Ok(count) if count > 0 => submission.receive(Instant::now(), &buffer[..count]),
-            Ok(_) | Err(_) => {
-                self.is_readable = false;
-                submission.disconnected(Instant::now());
-            }
-        }
-    }
-
-    /// Writes everything, and reads in the meantime: a server may refuse a message before it
-    /// has all of it, and one that is busy writing does not read.
-    async fn write(
-        &mut self,
-        mut octets: &[u8],
-        deadline: Instant,
-        submission: &mut Submission,
-    ) -> io::Result<()> {
-        let mut buffer = [0; READ_OCTETS];
-        let mut ahead = 0;
-        while !octets.is_empty() {
-            let may_read = self.is_readable && ahead < READ_AHEAD_OCTETS_MAX;
-            tokio::select! {
-                written = self.writer.write(octets) => octets = &octets[written?..],
-                read = self.reader.read(&mut buffer), if may_read => match read {
-                    Ok(count) if count > 0 => {
-                        ahead += count;
-                        submission.receive(Instant::now(), &buffer[..count]);
-                    }
-                    Ok(_) | Err(_) => {
-                        self.is_readable = false;
-                        submission.disconnected(Instant::now());
-                    }
-                },
-                () = sleep_until(deadline.into()) => return Err(io::ErrorKind::TimedOut.into()),
-            }
-        }
-        Ok(())
-    }
-
-    /// Reads what the server said before it hung up.
-    async fn last_words(&mut self, submission: &mut Submission) {
-        let all = async {
-            while self.is_readable {
-                self.read(submission).await;
-            }
-        };
-        if timeout(LAST_WORDS_TIMEOUT, all).await.is_err() {
-            self.is_readable = false;
-            submission.disconnected(Instant::now());
-        }
+/// Lets the engine make what it can of the end of a connection that broke: the server's last
+/// words may tell why.
+fn conclude(submission: &mut Submission, trace: &mut Trace<'_>) {
+    while let Step::Send(_) = submission.step(Instant::now()) {}
+    while let Some(event) = submission.event() {
+        trace.event(event);
     }
 }
