@@ -149,3 +149,130 @@ fn conclude(submission: &mut Submission, trace: &mut Trace<'_>) {
         trace.event(event);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+
+    use super::*;
+    use crate::message::draft::DraftReader;
+    use crate::smtp::client::{Cause, Stage};
+
+    fn message(body: &str) -> Option<Outgoing> {
+        let mut reader = DraftReader::default();
+        for line in ["From: a@b", "To: c@d", "Subject: x", body] {
+            reader.line(line.as_bytes());
+        }
+        Some(reader.finish().unwrap().into_message())
+    }
+
+    /// A server for one connection, and where it is.
+    fn server(
+        dialog: impl FnOnce(&mut std::net::TcpStream) + Send + 'static,
+    ) -> (ServerAddress, std::thread::JoinHandle<()>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = ServerAddress {
+            host: "localhost".into(),
+            port: listener.local_addr().unwrap().port(),
+        };
+        let thread = std::thread::spawn(move || dialog(&mut listener.accept().unwrap().0));
+        (address, thread)
+    }
+
+    fn read_until(stream: &mut impl Read, end: &str) {
+        let mut seen = Vec::new();
+        let mut octet = [0];
+        while !seen.ends_with(end.as_bytes()) {
+            stream.read_exact(&mut octet).unwrap();
+            seen.extend(octet);
+        }
+    }
+
+    fn replies(stream: &mut std::net::TcpStream, replies: &[(&str, &str)]) {
+        for (reply, until) in replies {
+            stream.write_all(reply.as_bytes()).unwrap();
+            read_until(stream, until);
+        }
+    }
+
+    #[test]
+    fn a_message_goes_over_tcp() {
+        let (address, thread) = server(|stream| {
+            let envelope = [
+                ("220 mx\r\n", "\r\n"),
+                ("250 mx\r\n", "\r\n"),
+                ("250 ok\r\n", "\r\n"),
+                ("250 ok\r\n", "DATA\r\n"),
+                ("354 go\r\n", "\r\n.\r\n"),
+                ("250 ok\r\n", "QUIT\r\n"),
+            ];
+            replies(stream, &envelope);
+        });
+        let mut events = 0;
+        let outcome = submit(&address, &Options::default(), message("hello"), &mut |_| {
+            events += 1;
+        });
+        assert!(outcome.unwrap().result.is_ok());
+        assert_eq!(events, 12, "six replies, five commands, one text");
+        thread.join().unwrap();
+    }
+
+    #[test]
+    fn the_last_words_of_a_server_are_heard() {
+        let (address, thread) = server(|stream| {
+            let envelope = [
+                ("220 mx\r\n", "\r\n"),
+                ("250 mx\r\n", "\r\n"),
+                ("250 ok\r\n", "\r\n"),
+                ("250 ok\r\n", "DATA\r\n"),
+                ("354 go\r\n", "Subject: x"),
+            ];
+            replies(stream, &envelope);
+            stream.write_all(b"552 5.3.4 too big\r\n").unwrap();
+        });
+        let mut long = message("").unwrap();
+        long.text
+            .extend("a line like any other\n".repeat(500_000).bytes());
+        let outcome = submit(&address, &Options::default(), Some(long), &mut |_| {}).unwrap();
+        let failure = outcome.result.unwrap_err();
+        assert_eq!(failure.stage, Stage::Content);
+        assert_eq!(
+            failure.reply().map(|reply| reply.code()),
+            Some(552),
+            "{failure}"
+        );
+        thread.join().unwrap();
+    }
+
+    #[test]
+    fn a_silent_server_is_not_waited_for() {
+        let (address, thread) = server(|stream| {
+            let mut rest = Vec::new();
+            stream.read_to_end(&mut rest).unwrap();
+        });
+        let options = Options {
+            timeout_max: Some(Duration::from_millis(50)),
+            ..Options::default()
+        };
+        let outcome = submit(&address, &options, None, &mut |_| {}).unwrap();
+        assert_eq!(outcome.result.unwrap_err().cause, Cause::TimedOut);
+        thread.join().unwrap();
+    }
+
+    #[test]
+    fn no_connection_has_its_reason() {
+        let address = {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            ServerAddress {
+                host: "127.0.0.1".into(),
+                port: listener.local_addr().unwrap().port(),
+            }
+        };
+        let error = submit(&address, &Options::default(), None, &mut |_| {}).unwrap_err();
+        assert!(matches!(&error, DialError::CannotConnect { attempts, .. } if attempts.len() == 1));
+        let nowhere = "nowhere.invalid".parse().unwrap();
+        let error = submit(&nowhere, &Options::default(), None, &mut |_| {}).unwrap_err();
+        assert!(matches!(error, DialError::NoSuchHost { .. }), "{error}");
+    }
+}

@@ -1515,7 +1515,107 @@ mod tests {
         assert_eq!(events, expected);
     }
 
+    /// A client and a server with memory for a store, and a wire that passes a few octets at a
+    /// time.
+    fn talk(settings: Settings, message: Outgoing, size: usize) -> (Outcome, Vec<Vec<u8>>) {
+        use crate::smtp::server::{self, Answer, Question, Session};
+
+        let now = Instant::now();
+        let server_settings = server::Settings {
+            hostname: "mx.example".into(),
+            message_octets_max: 1_000_000,
+            recipients_max: 100,
+            timeout: Duration::from_secs(300),
+            login_required: false,
+        };
+        let mut server = Session::new(std::sync::Arc::new(server_settings), now);
+        let mut client = Submission::new(settings, Some(message));
+        let (mut stored, mut text) = (Vec::new(), Vec::new());
+        let user = || "Andrew".parse().unwrap();
+        loop {
+            let mut to_client = Vec::new();
+            let is_over = loop {
+                match server.step(now) {
+                    Step::Send(octets) => to_client.extend(octets),
+                    Step::Ask(question) => {
+                        let answer = match question {
+                            Question::Login(login)
+                                if login.password == Secret::new("wonderland") =>
+                            {
+                                Answer::LoggedIn(user())
+                            }
+                            Question::Login(_) => Answer::BadCredentials,
+                            Question::Recipient(path) if path.to_string() == "<nobody@d>" => {
+                                Answer::NoSuchUser
+                            }
+                            Question::Recipient(_) => Answer::Recipient(user()),
+                            Question::Text(piece) => {
+                                text.extend(piece);
+                                Answer::Accept
+                            }
+                            Question::Deliver(_) => {
+                                stored.push(std::mem::take(&mut text));
+                                Answer::Delivered("1".into())
+                            }
+                            Question::Sender(..) | Question::Discard => Answer::Accept,
+                        };
+                        server.answer(now, answer);
+                    }
+                    Step::Wait(_) => break false,
+                    Step::Close => break true,
+                }
+            };
+            let mut is_finished = false;
+            let mut to_server = Vec::new();
+            for chunk in to_client.chunks(size) {
+                client.receive(now, chunk);
+                let (octets, closed) = drain(&mut client, now);
+                to_server.extend(octets);
+                is_finished |= closed;
+            }
+            for chunk in to_server.chunks(size) {
+                server.receive(now, chunk);
+            }
+            if is_over || is_finished {
+                return (client.outcome(), stored);
+            }
+        }
+    }
+
+    #[test]
+    fn client_and_server_understand_each_other() {
+        for size in [1, 7, 65536] {
+            let message = message(&["c@d", "nobody@d", "ä@d"], "Subject: x\n\n.\n..ä\n").unwrap();
+            let text = message.text.clone();
+            let (outcome, stored) = talk(with_login(), message, size);
+            assert!(outcome.result.is_ok(), "{:?}", outcome.result);
+            assert_eq!(outcome.recipients[0].verdict, Verdict::Accepted);
+            assert!(
+                matches!(&outcome.recipients[1].verdict, Verdict::Refused(r) if r.code() == 550)
+            );
+            assert_eq!(outcome.recipients[2].verdict, Verdict::Accepted);
+            assert_eq!(stored, [text]);
+        }
+        let mut wrong = with_login();
+        wrong.login.as_mut().unwrap().password = Secret::new("x");
+        let (outcome, stored) = talk(wrong, message(&["c@d"], "x\n").unwrap(), 7);
+        assert_eq!(failure(outcome).reply().unwrap().code(), 535);
+        assert!(stored.is_empty());
+        let nobody = message(&["nobody@d"], "x\n").unwrap();
+        let (outcome, stored) = talk(settings(), nobody, 7);
+        assert!(matches!(failure(outcome).stage, Stage::Recipient(_)));
+        assert!(stored.is_empty());
+    }
+
     proptest::proptest! {
+        #[test]
+        fn what_goes_in_comes_out(text in "([.a-zä ]{0,6}\n){0,12}", size in 1_usize..100) {
+            let message = message(&["c@d"], &text).unwrap();
+            let (outcome, stored) = talk(settings(), message, size);
+            proptest::prop_assert!(outcome.result.is_ok());
+            proptest::prop_assert_eq!(stored, [text.into_bytes()]);
+        }
+
         #[test]
         fn no_server_panics_us(octets in proptest::collection::vec(proptest::num::u8::ANY, 0..300)) {
             let now = Instant::now();
