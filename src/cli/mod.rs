@@ -17,11 +17,13 @@ use root::Root;
 
 mod completions;
 mod dialog;
+mod mailbox;
 mod man;
 mod password;
 pub mod report;
 mod root;
 mod send;
+mod serve;
 mod users;
 
 pub use completions::completion_script;
@@ -50,8 +52,10 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Serve(serve::Args),
     Send(send::Args),
     Users(users::Args),
+    Mailbox(mailbox::Args),
     Completions(completions::Args),
     Man(man::Args),
 }
@@ -114,8 +118,10 @@ pub fn main() -> ExitCode {
 fn run(cli: &Cli, out: &mut Output) -> Result<(), Failure> {
     let global = &cli.global;
     match &cli.command {
+        Command::Serve(args) => serve::run(args, global, out),
         Command::Send(args) => send::run(args, global, out),
         Command::Users(args) => users::run(args, global, out),
+        Command::Mailbox(args) => mailbox::run(args, global, out),
         Command::Completions(args) => completions::run(args, out),
         Command::Man(args) => man::run(args, out),
     }
