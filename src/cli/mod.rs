@@ -16,6 +16,7 @@ use report::{ExitStatus, Failure, Output};
 use root::Root;
 
 mod completions;
+mod demo;
 mod dialog;
 mod mailbox;
 mod man;
@@ -56,6 +57,7 @@ enum Command {
     Send(send::Args),
     Users(users::Args),
     Mailbox(mailbox::Args),
+    Demo(demo::Args),
     Completions(completions::Args),
     Man(man::Args),
 }
@@ -122,6 +124,7 @@ fn run(cli: &Cli, out: &mut Output) -> Result<(), Failure> {
         Command::Send(args) => send::run(args, global, out),
         Command::Users(args) => users::run(args, global, out),
         Command::Mailbox(args) => mailbox::run(args, global, out),
+        Command::Demo(demo::Args {}) => demo::run(out),
         Command::Completions(args) => completions::run(args, out),
         Command::Man(args) => man::run(args, out),
     }
