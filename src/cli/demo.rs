@@ -115,6 +115,7 @@ fn send(
             user: user.to_owned(),
             password: Secret::new(password),
         }),
+        is_step_by_step: true,
         ..Options::default()
     };
     let mut dialog = Dialog::default();

@@ -98,9 +98,9 @@ pub(super) fn run(args: &Args, global: &Global, out: &mut Output) -> Result<(), 
     let mut client = Client {
         server: &args.server,
         options: Options {
-            login: None,
             is_insecure_auth_allowed: args.insecure_auth,
             timeout_max: args.timeout.map(Duration::from_secs),
+            ..Options::default()
         },
         is_dialog_shown: global.verbose > 0,
     };

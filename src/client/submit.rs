@@ -30,6 +30,8 @@ pub struct Options {
     pub login: Option<Login>,
     /// Whether the password may go over a connection that others can read.
     pub is_insecure_auth_allowed: bool,
+    /// Whether each command waits for the reply to the one before; for people who watch.
+    pub is_step_by_step: bool,
     /// No step waits longer than this; `None` for the times of RFC 5321 §4.5.3.2.
     pub timeout_max: Option<Duration>,
 }
@@ -111,6 +113,7 @@ fn settings(stream: &TcpStream, options: &Options) -> io::Result<Settings> {
         hostname: own_name(stream.local_addr()?.ip()),
         login: options.login.clone(),
         is_password_allowed: is_local || options.is_insecure_auth_allowed,
+        is_step_by_step: options.is_step_by_step,
         timeout_max: options.timeout_max,
     })
 }

@@ -41,6 +41,9 @@ pub struct Settings {
     pub login: Option<Login>,
     /// Whether a password may go over this connection. PLAIN and LOGIN hide nothing.
     pub is_password_allowed: bool,
+    /// Whether each command waits for the reply to the one before, even where the server has
+    /// PIPELINING; for people who watch.
+    pub is_step_by_step: bool,
     /// No step waits longer than this, whatever RFC 5321 §4.5.3.2 has.
     pub timeout_max: Option<Duration>,
 }
@@ -550,8 +553,9 @@ impl Submission {
         while let Some(command) = self.envelope_command(sent) {
             // A group must fit the sockets' buffers, or both sides may end up writing
             // (RFC 2920 §3.1).
-            let may_follow =
-                self.extensions.pipelining && self.output.len() < limits::PIPELINE_OCTETS_MAX;
+            let may_follow = self.extensions.pipelining
+                && !self.settings.is_step_by_step
+                && self.output.len() < limits::PIPELINE_OCTETS_MAX;
             if sent > answered && !may_follow {
                 break;
             }
@@ -870,6 +874,7 @@ mod tests {
             hostname: "c.example".into(),
             login: None,
             is_password_allowed: true,
+            is_step_by_step: false,
             timeout_max: None,
         }
     }
@@ -1040,6 +1045,34 @@ mod tests {
             outcome.result.is_ok(),
             "what follows the 250 does not matter"
         );
+    }
+
+    #[test]
+    fn who_watches_sees_one_step_at_a_time() {
+        let settings = Settings {
+            is_step_by_step: true,
+            ..settings()
+        };
+        let outcome = play(
+            &settings,
+            message(&["c@d"], "x\n").as_ref(),
+            "S: 220 mx
+             C: EHLO c.example
+             S: 250-mx
+             S: 250 PIPELINING
+             C: MAIL FROM:<a@b>
+             S: 250 ok
+             C: RCPT TO:<c@d>
+             S: 250 ok
+             C: DATA
+             S: 354 go
+             C: x
+             C: .
+             S: 250 ok
+             C: QUIT
+             S: 221 bye",
+        );
+        assert!(outcome.result.is_ok());
     }
 
     #[test]
