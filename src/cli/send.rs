@@ -303,6 +303,9 @@ fn refusal(failure: &smtp::client::Failure) -> Failure {
         Cause::Refused(reply) => match reply.code() {
             535 => told.hint("check the user name and the password"),
             530 => told.hint("`--user NAME` logs in"),
+            553 if reply.enhanced() == Some("5.7.1") => {
+                told.hint("`From:` must be the address of the user who logs in")
+            }
             _ if reply.severity() == Severity::Transient => told.hint("try again later"),
             _ => told,
         },
