@@ -16,11 +16,14 @@ use report::{ExitStatus, Failure, Output};
 use root::Root;
 
 mod completions;
+mod demo;
+mod dialog;
 mod mailbox;
 mod man;
 mod password;
 pub mod report;
 mod root;
+mod send;
 mod serve;
 mod users;
 
@@ -51,8 +54,10 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Serve(serve::Args),
+    Send(send::Args),
     Users(users::Args),
     Mailbox(mailbox::Args),
+    Demo(demo::Args),
     Completions(completions::Args),
     Man(man::Args),
 }
@@ -116,8 +121,10 @@ fn run(cli: &Cli, out: &mut Output) -> Result<(), Failure> {
     let global = &cli.global;
     match &cli.command {
         Command::Serve(args) => serve::run(args, global, out),
+        Command::Send(args) => send::run(args, global, out),
         Command::Users(args) => users::run(args, global, out),
         Command::Mailbox(args) => mailbox::run(args, global, out),
+        Command::Demo(demo::Args {}) => demo::run(out),
         Command::Completions(args) => completions::run(args, out),
         Command::Man(args) => man::run(args, out),
     }

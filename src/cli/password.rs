@@ -64,10 +64,12 @@ pub(crate) fn ask_at_terminal(prompt: &str) -> Result<Secret, Failure> {
     }
 }
 
-fn prompt_unseen(prompt: &str) -> io::Result<Secret> {
+/// Asks at the terminal: the one that stdin is, else the one that the process belongs to.
+pub(crate) fn prompt_unseen(prompt: &str) -> io::Result<Secret> {
     let terminal = Arc::new(Unseen::open()?);
     let config = rpassword::ConfigBuilder::new()
         .input_reader(Keys(Arc::clone(&terminal)))
+        .output_writer(terminal.terminal.try_clone()?)
         .build();
     let password = rpassword::prompt_password_with_config(prompt, config);
     // The Enter that ended it was not shown either.
@@ -87,7 +89,12 @@ struct Unseen {
 
 impl Unseen {
     fn open() -> io::Result<Self> {
-        let terminal = File::options().read(true).write(true).open("/dev/tty")?;
+        let path = if io::stdin().is_terminal() {
+            "/dev/stdin"
+        } else {
+            "/dev/tty"
+        };
+        let terminal = File::options().read(true).write(true).open(path)?;
         let before = termios::tcgetattr(&terminal)?;
         let mut unseen = before.clone();
         unseen.local_modes -=

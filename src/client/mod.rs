@@ -1,1 +1,153 @@
-//! (under construction)
+//! The client: where a server is, and what a caller learns from talking to it.
+//!
+//! [`submit::submit`] dials, lets [`crate::smtp::client`] talk, and gives back either that no
+//! connection came about ([`DialError`]) or what was said on it
+//! ([`crate::smtp::client::Outcome`]).
+
+use std::fmt;
+use std::io;
+use std::net::{Ipv6Addr, SocketAddr};
+use std::str::FromStr;
+use std::time::Duration;
+
+pub mod submit;
+
+/// The port where none is named.
+pub const PORT_DEFAULT: u16 = 2525;
+/// How long one address of a server may take to answer a call.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A server's name or address, and its port: `localhost:2525`, `[::1]:2525`, `mail.example`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerAddress {
+    /// A name or an IP address, without brackets.
+    pub host: String,
+    /// The TCP port.
+    pub port: u16,
+}
+
+impl FromStr for ServerAddress {
+    type Err = ServerAddressError;
+
+    /// Takes `HOST`, `HOST:PORT`, `[IPV6]`, `[IPV6]:PORT` or an IPv6 address alone.
+    fn from_str(text: &str) -> Result<Self, ServerAddressError> {
+        let (host, port) = if let Some(rest) = text.strip_prefix('[') {
+            let (host, rest) = rest.split_once(']').ok_or(ServerAddressError::Host)?;
+            host.parse::<Ipv6Addr>()
+                .map_err(|_| ServerAddressError::Host)?;
+            match rest.strip_prefix(':') {
+                Some(port) => (host, Some(port)),
+                None if rest.is_empty() => (host, None),
+                None => return Err(ServerAddressError::Port),
+            }
+        } else if text.parse::<Ipv6Addr>().is_ok() {
+            (text, None)
+        } else {
+            match text.split_once(':') {
+                Some((host, port)) => (host, Some(port)),
+                None => (text, None),
+            }
+        };
+        if host.is_empty() || host.chars().any(|c| c.is_whitespace() || c.is_control()) {
+            return Err(ServerAddressError::Host);
+        }
+        let port = match port {
+            None => PORT_DEFAULT,
+            Some(port) => match port.parse() {
+                Ok(port) if port > 0 => port,
+                _ => return Err(ServerAddressError::Port),
+            },
+        };
+        let host = host.to_owned();
+        Ok(Self { host, port })
+    }
+}
+
+impl fmt::Display for ServerAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
+/// Why a text names no server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ServerAddressError {
+    /// No name and no IP address before the port.
+    #[error("the host must be a name, an IPv4 address, or an IPv6 address in brackets")]
+    Host,
+    /// The port is no number, or out of range.
+    #[error("the port must be a number from 1 to 65535")]
+    Port,
+}
+
+/// Why there was no connection.
+#[derive(Debug, thiserror::Error)]
+pub enum DialError {
+    /// The name leads to no address.
+    #[error("cannot find the host `{host}`: {cause}")]
+    NoSuchHost {
+        /// The name.
+        host: String,
+        /// What the resolver said.
+        cause: io::Error,
+    },
+    /// Not one of its addresses answered.
+    #[error("cannot connect to `{server}`: {}", attempts_text(.attempts))]
+    CannotConnect {
+        /// The server as it was named.
+        server: ServerAddress,
+        /// Each address, and why it failed.
+        attempts: Vec<(SocketAddr, io::Error)>,
+    },
+    /// The system gives us nothing to talk with.
+    #[error("cannot use the network: {0}")]
+    Network(io::Error),
+}
+
+fn attempts_text(attempts: &[(SocketAddr, io::Error)]) -> String {
+    let texts = attempts
+        .iter()
+        .map(|(address, cause)| format!("{address}: {cause}"));
+    texts.collect::<Vec<_>>().join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn servers_are_named_in_many_ways() {
+        for (text, expected) in [
+            ("localhost", "localhost:2525"),
+            ("localhost:25", "localhost:25"),
+            ("127.0.0.1:587", "127.0.0.1:587"),
+            ("[::1]:25", "[::1]:25"),
+            ("[::1]", "[::1]:2525"),
+            ("::1", "[::1]:2525"),
+            ("mail.example.", "mail.example.:2525"),
+        ] {
+            let server: ServerAddress = text.parse().expect(text);
+            assert_eq!(server.to_string(), expected, "{text}");
+            assert_eq!(server.to_string().parse(), Ok(server), "{text}");
+        }
+        for (text, expected) in [
+            ("", ServerAddressError::Host),
+            (":25", ServerAddressError::Host),
+            ("a b:25", ServerAddressError::Host),
+            ("[::1", ServerAddressError::Host),
+            ("[localhost]:25", ServerAddressError::Host),
+            ("[::1]25", ServerAddressError::Port),
+            ("localhost:", ServerAddressError::Port),
+            ("localhost:0", ServerAddressError::Port),
+            ("localhost:65536", ServerAddressError::Port),
+            ("localhost:smtp", ServerAddressError::Port),
+            ("localhost:25:25", ServerAddressError::Port),
+        ] {
+            assert_eq!(text.parse::<ServerAddress>(), Err(expected), "{text}");
+        }
+    }
+}

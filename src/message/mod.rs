@@ -3,4 +3,5 @@
 pub mod draft;
 pub mod envelope;
 pub mod header;
+pub mod outgoing;
 pub mod trace;

@@ -9,6 +9,11 @@ use crate::wire::{Machine, Step};
 
 use super::stream::{Read, Stream};
 
+/// How long to look for what a peer said before it stopped listening.
+const LAST_WORDS_TIMEOUT: Duration = Duration::from_secs(1);
+/// How many reads that may take.
+const LAST_WORDS_READS_MAX: usize = 16;
+
 /// Whoever an engine's questions go to.
 pub trait Owner<M: Machine>: Send {
     /// Answers a question.
@@ -46,7 +51,8 @@ pub async fn drive<M: Machine, O: Owner<M>>(
             Step::Send(octets) => {
                 let written = stream.write(&octets, now + write_timeout).await;
                 if let Err(error) = written {
-                    machine.disconnected(now);
+                    last_words(machine, &stream).await;
+                    machine.disconnected(Instant::now());
                     return Err(error);
                 }
             }
@@ -74,6 +80,18 @@ pub async fn drive<M: Machine, O: Owner<M>>(
                 stream.close().await;
                 return Ok(());
             }
+        }
+    }
+}
+
+/// Hands over what the peer said before it stopped listening: a server that refuses a message in
+/// the middle of it says why and hangs up.
+async fn last_words<M: Machine>(machine: &mut M, stream: &Stream) {
+    let deadline = Instant::now() + LAST_WORDS_TIMEOUT;
+    for _ in 0..LAST_WORDS_READS_MAX {
+        let read = stream.read(deadline, |octets| machine.receive(Instant::now(), octets));
+        if !matches!(read.await, Ok(Read::Octets)) {
+            return;
         }
     }
 }

@@ -14,6 +14,12 @@ pub const REPLY_LINE_OCTETS_MAX: usize = 8192;
 /// How many lines a client takes for one reply.
 pub const REPLY_LINES_MAX: usize = 256;
 
+/// The longest AUTH command with an initial response, in octets with CRLF (RFC 4954 §4).
+pub const AUTH_COMMAND_OCTETS_MAX: usize = 512;
+/// Commands that a client sends without waiting for replies, in octets; the group ends with the
+/// command that reaches it. Both sides' socket buffers hold it (RFC 2920 §3.1).
+pub const PIPELINE_OCTETS_MAX: usize = 8192;
+
 /// How large a message may be where nothing else is said, in octets with CRLF.
 pub const MESSAGE_OCTETS_MAX: u64 = 25 * 1024 * 1024;
 /// How many recipients a message may have where nothing else is said; RFC 5321 §4.5.3.1.8 wants

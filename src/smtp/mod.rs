@@ -35,10 +35,10 @@ pub enum Event {
     Malformed(String),
     /// An answer to a challenge of AUTH; what it was is nobody's business.
     AuthResponse,
-    /// A piece of message text, as many octets. Clients give the text itself in
-    /// [`Event::Text`] too.
+    /// A piece of message text that a server took, as many octets.
     Content(u64),
-    /// A piece of message text with LF line ends, as a client sends it.
+    /// A piece of message text that a client sent, LF line ends, not dot-stuffed. The final full
+    /// stop goes without saying.
     Text(Vec<u8>),
     /// A reply.
     Reply(Reply),

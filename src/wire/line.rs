@@ -39,6 +39,16 @@ pub struct LineBuffer {
 }
 
 impl LineBuffer {
+    /// Takes LF or CRLF from the first line on. For a client: a server's replies are numbered by
+    /// its commands, so there is nothing to smuggle, and home-made servers mix the two.
+    #[must_use]
+    pub fn any_line_end() -> Self {
+        Self {
+            line_end: Some(LineEnd::Any),
+            ..Self::default()
+        }
+    }
+
     /// Takes octets that arrived.
     pub fn push(&mut self, octets: &[u8]) {
         if self.start == self.octets.len() {
@@ -196,6 +206,15 @@ mod tests {
         for (what, octets, expected) in cases {
             assert_eq!(lines(octets, 10), expected, "{what}");
         }
+    }
+
+    #[test]
+    fn any_line_end_is_taken_from_the_start() {
+        let mut buffer = LineBuffer::any_line_end();
+        buffer.push(b"a\r\nb\nc\r\n");
+        let lines = std::iter::from_fn(|| buffer.next_line(10)).collect::<Vec<_>>();
+        let whole = |text: &str| Line::Whole(text.into());
+        assert_eq!(lines, [whole("a"), whole("b"), whole("c")]);
     }
 
     #[test]

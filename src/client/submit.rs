@@ -1,0 +1,281 @@
+//! Dials a server and drives [`Submission`] over the connection.
+//!
+//! What is here is blocking to its caller: a command line has nothing to do in the meantime.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::time::{Duration, Instant};
+
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use crate::address::is_domain;
+use crate::message::outgoing::Outgoing;
+use crate::net::drive::{Owner, drive};
+use crate::net::stream::Stream;
+use crate::sasl::Login;
+use crate::smtp::Event;
+use crate::smtp::client::{Outcome, Settings, Submission};
+use crate::smtp::limits::BLOCK_TIMEOUT;
+use crate::wire::{Machine, Step};
+
+use super::{CONNECT_TIMEOUT, DialError, ServerAddress};
+
+/// How to talk to a server.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Who to log in as; `None` for no login.
+    pub login: Option<Login>,
+    /// Whether the password may go over a connection that others can read.
+    pub is_insecure_auth_allowed: bool,
+    /// Whether each command waits for the reply to the one before; for people who watch.
+    pub is_step_by_step: bool,
+    /// No step waits longer than this; `None` for the times of RFC 5321 §4.5.3.2.
+    pub timeout_max: Option<Duration>,
+}
+
+/// Submits a message, or only logs in where there is none. `trace` is told every event as it
+/// happens.
+///
+/// # Errors
+///
+/// No connection came about. What happens on a connection is in the outcome.
+pub fn submit(
+    server: &ServerAddress,
+    options: &Options,
+    message: Option<Outgoing>,
+    trace: &mut (dyn FnMut(&Event) + Send),
+) -> Result<Outcome, DialError> {
+    let addresses = resolve(server)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(DialError::Network)?;
+    runtime.block_on(async {
+        let stream = dial(server, &addresses, options.timeout_max).await?;
+        let settings = settings(&stream, options).map_err(DialError::Network)?;
+        let mut submission = Submission::new(settings, message);
+        let mut trace = Trace(trace);
+        let write_timeout = options.timeout_max.unwrap_or(BLOCK_TIMEOUT);
+        let (_run_on, stop) = watch::channel(false);
+        let stream = Stream::new(stream);
+        let driven = drive(&mut submission, stream, &mut trace, stop, write_timeout).await;
+        if driven.is_err() {
+            conclude(&mut submission, &mut trace);
+        }
+        Ok(submission.outcome())
+    })
+}
+
+fn resolve(server: &ServerAddress) -> Result<Vec<SocketAddr>, DialError> {
+    let no_such_host = |cause| DialError::NoSuchHost {
+        host: server.host.clone(),
+        cause,
+    };
+    let addresses: Vec<_> = (server.host.as_str(), server.port)
+        .to_socket_addrs()
+        .map_err(no_such_host)?
+        .collect();
+    if addresses.is_empty() {
+        return Err(no_such_host(io::Error::other("it has no address")));
+    }
+    Ok(addresses)
+}
+
+/// Tries each address in turn: `localhost` is often two, with a server on one.
+async fn dial(
+    server: &ServerAddress,
+    addresses: &[SocketAddr],
+    timeout_max: Option<Duration>,
+) -> Result<TcpStream, DialError> {
+    let wait = timeout_max.map_or(CONNECT_TIMEOUT, |max| max.min(CONNECT_TIMEOUT));
+    let mut attempts = Vec::new();
+    for &address in addresses {
+        let connected = timeout(wait, TcpStream::connect(address))
+            .await
+            .unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "timed out")));
+        match connected {
+            Ok(stream) => return Ok(stream),
+            Err(cause) => attempts.push((address, cause)),
+        }
+    }
+    Err(DialError::CannotConnect {
+        server: server.clone(),
+        attempts,
+    })
+}
+
+fn settings(stream: &TcpStream, options: &Options) -> io::Result<Settings> {
+    let is_local = stream.peer_addr()?.ip().to_canonical().is_loopback();
+    Ok(Settings {
+        hostname: own_name(stream.local_addr()?.ip()),
+        login: options.login.clone(),
+        is_password_allowed: is_local || options.is_insecure_auth_allowed,
+        is_step_by_step: options.is_step_by_step,
+        timeout_max: options.timeout_max,
+    })
+}
+
+/// Our name for EHLO: a domain, else the address we call from (RFC 5321 §4.1.4).
+fn own_name(address: IpAddr) -> String {
+    let system = rustix::system::uname();
+    let name = system.nodename().to_string_lossy();
+    if name.contains('.') && name.is_ascii() && is_domain(&name) && !name.starts_with('[') {
+        return name.into_owned();
+    }
+    match address.to_canonical() {
+        IpAddr::V4(address) => format!("[{address}]"),
+        IpAddr::V6(address) => format!("[IPv6:{address}]"),
+    }
+}
+
+/// Who hears what happens.
+struct Trace<'a>(&'a mut (dyn FnMut(&Event) + Send));
+
+impl Owner<Submission> for Trace<'_> {
+    async fn answer(&mut self, question: Infallible) -> Infallible {
+        match question {}
+    }
+
+    fn event(&mut self, event: Event) {
+        (self.0)(&event);
+    }
+}
+
+/// Lets the engine make what it can of the end of a connection that broke: the server's last
+/// words may tell why.
+fn conclude(submission: &mut Submission, trace: &mut Trace<'_>) {
+    while let Step::Send(_) = submission.step(Instant::now()) {}
+    while let Some(event) = submission.event() {
+        trace.event(event);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+
+    use super::*;
+    use crate::message::draft::DraftReader;
+    use crate::smtp::client::{Cause, Stage};
+
+    fn message(body: &str) -> Option<Outgoing> {
+        let mut reader = DraftReader::default();
+        for line in ["From: a@b", "To: c@d", "Subject: x", body] {
+            reader.line(line.as_bytes());
+        }
+        Some(reader.finish().unwrap().into_message())
+    }
+
+    /// A server for one connection, and where it is.
+    fn server(
+        dialog: impl FnOnce(&mut std::net::TcpStream) + Send + 'static,
+    ) -> (ServerAddress, std::thread::JoinHandle<()>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = ServerAddress {
+            host: "localhost".into(),
+            port: listener.local_addr().unwrap().port(),
+        };
+        let thread = std::thread::spawn(move || dialog(&mut listener.accept().unwrap().0));
+        (address, thread)
+    }
+
+    fn read_until(stream: &mut impl Read, end: &str) {
+        let mut seen = Vec::new();
+        let mut octet = [0];
+        while !seen.ends_with(end.as_bytes()) {
+            stream.read_exact(&mut octet).unwrap();
+            seen.extend(octet);
+        }
+    }
+
+    fn replies(stream: &mut std::net::TcpStream, replies: &[(&str, &str)]) {
+        for (reply, until) in replies {
+            stream.write_all(reply.as_bytes()).unwrap();
+            read_until(stream, until);
+        }
+    }
+
+    #[test]
+    fn a_message_goes_over_tcp() {
+        let (address, thread) = server(|stream| {
+            let envelope = [
+                ("220 mx\r\n", "\r\n"),
+                ("250 mx\r\n", "\r\n"),
+                ("250 ok\r\n", "\r\n"),
+                ("250 ok\r\n", "DATA\r\n"),
+                ("354 go\r\n", "\r\n.\r\n"),
+                ("250 ok\r\n", "QUIT\r\n"),
+            ];
+            replies(stream, &envelope);
+        });
+        let mut events = 0;
+        let outcome = submit(&address, &Options::default(), message("hello"), &mut |_| {
+            events += 1;
+        });
+        assert!(outcome.unwrap().result.is_ok());
+        assert_eq!(events, 12, "six replies, five commands, one text");
+        thread.join().unwrap();
+    }
+
+    #[test]
+    fn the_last_words_of_a_server_are_heard() {
+        let (address, thread) = server(|stream| {
+            let envelope = [
+                ("220 mx\r\n", "\r\n"),
+                ("250 mx\r\n", "\r\n"),
+                ("250 ok\r\n", "\r\n"),
+                ("250 ok\r\n", "DATA\r\n"),
+                ("354 go\r\n", "Subject: x"),
+            ];
+            replies(stream, &envelope);
+            stream.write_all(b"552 5.3.4 too big\r\n").unwrap();
+        });
+        let mut long = message("").unwrap();
+        long.text
+            .extend("a line like any other\n".repeat(500_000).bytes());
+        let outcome = submit(&address, &Options::default(), Some(long), &mut |_| {}).unwrap();
+        let failure = outcome.result.unwrap_err();
+        assert_eq!(failure.stage, Stage::Content);
+        assert_eq!(
+            failure.reply().map(|reply| reply.code()),
+            Some(552),
+            "{failure}"
+        );
+        thread.join().unwrap();
+    }
+
+    #[test]
+    fn a_silent_server_is_not_waited_for() {
+        let (address, thread) = server(|stream| {
+            let mut rest = Vec::new();
+            stream.read_to_end(&mut rest).unwrap();
+        });
+        let options = Options {
+            timeout_max: Some(Duration::from_millis(50)),
+            ..Options::default()
+        };
+        let outcome = submit(&address, &options, None, &mut |_| {}).unwrap();
+        assert_eq!(outcome.result.unwrap_err().cause, Cause::TimedOut);
+        thread.join().unwrap();
+    }
+
+    #[test]
+    fn no_connection_has_its_reason() {
+        let address = {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            ServerAddress {
+                host: "127.0.0.1".into(),
+                port: listener.local_addr().unwrap().port(),
+            }
+        };
+        let error = submit(&address, &Options::default(), None, &mut |_| {}).unwrap_err();
+        assert!(matches!(&error, DialError::CannotConnect { attempts, .. } if attempts.len() == 1));
+        let nowhere = "nowhere.invalid".parse().unwrap();
+        let error = submit(&nowhere, &Options::default(), None, &mut |_| {}).unwrap_err();
+        assert!(matches!(error, DialError::NoSuchHost { .. }), "{error}");
+    }
+}
