@@ -1,0 +1,117 @@
+//! EHLO keywords: what a server offers and what a client makes of the answer (RFC 5321 §4.1.1.1).
+
+use crate::sasl::Mechanism;
+
+use super::reply::Reply;
+
+/// The extensions of one server.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Extensions {
+    /// Commands may be sent without waiting for replies (RFC 2920).
+    pub pipelining: bool,
+    /// The largest message: `Some(0)` where there is no fixed limit (RFC 1870).
+    pub size: Option<u64>,
+    /// Text may have octets above 127 (RFC 6152).
+    pub eight_bit_mime: bool,
+    /// Addresses may be non-ASCII (RFC 6531).
+    pub smtp_utf8: bool,
+    /// Replies carry codes like `5.1.1` (RFC 2034).
+    pub enhanced_status_codes: bool,
+    /// Ways to log in (RFC 4954).
+    pub auth: Vec<Mechanism>,
+    /// The server has AUTH, perhaps with no mechanism that we know.
+    pub has_auth: bool,
+}
+
+impl Extensions {
+    /// The keywords of the EHLO answer, a line each.
+    #[must_use]
+    pub fn keywords(&self) -> String {
+        let mut lines = Vec::new();
+        if self.pipelining {
+            lines.push("PIPELINING".to_owned());
+        }
+        if let Some(size) = self.size {
+            lines.push(format!("SIZE {size}"));
+        }
+        if self.eight_bit_mime {
+            lines.push("8BITMIME".to_owned());
+        }
+        if self.smtp_utf8 {
+            lines.push("SMTPUTF8".to_owned());
+        }
+        if self.enhanced_status_codes {
+            lines.push("ENHANCEDSTATUSCODES".to_owned());
+        }
+        if !self.auth.is_empty() {
+            let names: Vec<&str> = self.auth.iter().map(|mechanism| mechanism.name()).collect();
+            lines.push(format!("AUTH {}", names.join(" ")));
+        }
+        lines.push("HELP".to_owned());
+        lines.join("\n")
+    }
+
+    /// Reads the answer to EHLO. Unknown keywords are ignored.
+    #[must_use]
+    pub fn parse(ehlo: &Reply) -> Self {
+        let mut extensions = Self::default();
+        for line in ehlo.lines().skip(1) {
+            // `AUTH=PLAIN` is how servers of the last century wrote it.
+            let mut words = line.split([' ', '=']).filter(|word| !word.is_empty());
+            let Some(keyword) = words.next() else {
+                continue;
+            };
+            match keyword.to_ascii_uppercase().as_str() {
+                "PIPELINING" => extensions.pipelining = true,
+                "SIZE" => {
+                    extensions.size = words.next().and_then(|n| n.parse().ok()).or(Some(0));
+                }
+                "8BITMIME" => extensions.eight_bit_mime = true,
+                "SMTPUTF8" => extensions.smtp_utf8 = true,
+                "ENHANCEDSTATUSCODES" => extensions.enhanced_status_codes = true,
+                "AUTH" => {
+                    extensions.has_auth = true;
+                    for mechanism in words.filter_map(Mechanism::parse) {
+                        if !extensions.auth.contains(&mechanism) {
+                            extensions.auth.push(mechanism);
+                        }
+                    }
+                }
+                _ => {}
+            }
+        }
+        extensions
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_offered_is_understood() {
+        let offered = Extensions {
+            pipelining: true,
+            size: Some(26_214_400),
+            eight_bit_mime: true,
+            smtp_utf8: true,
+            enhanced_status_codes: true,
+            auth: Mechanism::ALL.to_vec(),
+            has_auth: true,
+        };
+        let reply = Reply::ehlo("mx.example", "c.example", &offered.keywords());
+        assert_eq!(Extensions::parse(&reply), offered);
+    }
+
+    #[test]
+    fn keywords_of_others() {
+        let parse = |keywords: &str| Extensions::parse(&Reply::ehlo("a", "b", keywords));
+        assert_eq!(parse("size").size, Some(0));
+        assert_eq!(parse("SIZE 99999999999999999999999").size, Some(0));
+        assert_eq!(parse("AUTH=LOGIN CRAM-MD5").auth, [Mechanism::Login]);
+        assert!(parse("AUTH GSSAPI").has_auth && parse("AUTH GSSAPI").auth.is_empty());
+        assert_eq!(parse("XYZZY\n\nSTARTTLS"), Extensions::default());
+        // The first line is a name, not a keyword.
+        assert!(!Extensions::parse(&Reply::helo("PIPELINING", "x")).pipelining);
+    }
+}

@@ -1,0 +1,56 @@
+//! Sizes, counts and time-outs, each with its unit and its source.
+
+use std::time::Duration;
+
+/// The longest command line, in octets without CRLF. RFC 5321 §4.5.3.1.4 has 512; SIZE, BODY,
+/// AUTH, SMTPUTF8 and long paths of other implementations need more.
+pub const COMMAND_LINE_OCTETS_MAX: usize = 2048;
+/// The longest line of an AUTH exchange, in octets (RFC 4954 §4).
+pub const AUTH_LINE_OCTETS_MAX: usize = 12_288;
+/// The longest text line, in octets without CRLF (RFC 5321 §4.5.3.1.6). A server takes any.
+pub const TEXT_LINE_OCTETS_MAX: usize = 998;
+/// The longest reply line a client takes, in octets; RFC 5321 §4.5.3.1.5 has 512.
+pub const REPLY_LINE_OCTETS_MAX: usize = 8192;
+/// How many lines a client takes for one reply.
+pub const REPLY_LINES_MAX: usize = 256;
+
+/// How large a message may be where nothing else is said, in octets with CRLF.
+pub const MESSAGE_OCTETS_MAX: u64 = 25 * 1024 * 1024;
+/// How many recipients a message may have where nothing else is said; RFC 5321 §4.5.3.1.8 wants
+/// 100 at least.
+pub const RECIPIENTS_MAX: usize = 1000;
+/// The smallest number of recipients that a server must take (RFC 5321 §4.5.3.1.8).
+pub const RECIPIENTS_MIN: usize = 100;
+/// Received fields after which a message is taken to run in a circle (RFC 5321 §6.3).
+pub const RECEIVED_FIELDS_MAX: usize = 100;
+
+/// Refused commands in one session before the server hangs up.
+pub const ERRORS_MAX: u32 = 20;
+/// Failed logins in one session before the server hangs up (RFC 4954 §9: not before three).
+pub const LOGIN_FAILURES_MAX: u32 = 3;
+/// Text octets collected before the owner is asked to take them.
+pub const TEXT_CHUNK_OCTETS: usize = 64 * 1024;
+/// A message that is over the size limit is read on to its end, so that the dialog keeps its
+/// place, but not beyond this many times the limit.
+pub const OVERSIZE_FACTOR_MAX: u64 = 4;
+
+/// How long a server waits for a command or for more text (RFC 5321 §4.5.3.2.7).
+pub const SERVER_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// How long a client waits for the greeting (RFC 5321 §4.5.3.2.1).
+pub const GREETING_TIMEOUT: Duration = Duration::from_secs(300);
+/// How long a client waits for the reply to EHLO, AUTH, MAIL or RCPT (RFC 5321 §4.5.3.2.2, .3).
+pub const COMMAND_TIMEOUT: Duration = Duration::from_secs(300);
+/// How long a client waits for the reply to DATA (RFC 5321 §4.5.3.2.4).
+pub const DATA_TIMEOUT: Duration = Duration::from_secs(120);
+/// How long a piece of text may take to be written (RFC 5321 §4.5.3.2.5).
+pub const BLOCK_TIMEOUT: Duration = Duration::from_secs(180);
+/// How long a client waits for the reply to the final full stop (RFC 5321 §4.5.3.2.6).
+pub const FINAL_TIMEOUT: Duration = Duration::from_secs(600);
+/// How long a client waits for the reply to QUIT; the outcome is known by then.
+pub const QUIT_TIMEOUT: Duration = Duration::from_secs(5);
+
+const _: () = assert!(COMMAND_LINE_OCTETS_MAX >= 512, "RFC 5321 wants 512");
+const _: () = assert!(COMMAND_LINE_OCTETS_MAX < AUTH_LINE_OCTETS_MAX);
+const _: () = assert!(RECIPIENTS_MAX >= RECIPIENTS_MIN);
+const _: () = assert!(LOGIN_FAILURES_MAX >= 3, "RFC 4954 §9");
