@@ -177,7 +177,7 @@ impl Smtp {
     }
 
     /// Says that nothing more will come, but goes on reading.
-    pub(crate) fn half_close(&mut self) {
+    pub(crate) fn half_close(&self) {
         self.stream.shutdown(Shutdown::Write).unwrap();
     }
 
