@@ -306,6 +306,10 @@ macro_rules! dialogs {
             let mut played = vec![$(concat!(stringify!($name), ".txt")),*];
             played.sort_unstable();
             assert_eq!(files, played);
+            for name in [$(stringify!($name)),*] {
+                let dialog = parse(&fs::read_to_string(path(name)).unwrap());
+                assert!(matches!(dialog.lines[0].1, Line::Connect { .. }), "{name}");
+            }
         }
     };
 }

@@ -255,3 +255,45 @@ impl Fake {
             .expect("a client came and went")
     }
 }
+
+#[test]
+fn script_is_played_and_what_was_sent_is_kept() {
+    let script = Script::new()
+        .login(&["334 ", "235 ok"])
+        .on("rcpt to:<x", "550 no");
+    let fake = script.start();
+    let mut smtp = crate::smtp::Smtp::connect(fake.address);
+    smtp.expect("220 ");
+    smtp.ask("ehlo me", "250 ");
+    smtp.ask("AUTH PLAIN", "334 ");
+    smtp.ask("QUIT", "235 ok");
+    smtp.envelope("a@b", &["c@d"]);
+    smtp.ask("RCPT TO:<x@y>", "550 no");
+    smtp.data("..hi\r\n").expect("250 2.0.0");
+    smtp.ask("QUIT", "221");
+    smtp.expect_end();
+    drop(smtp);
+    let session = fake.session();
+    assert_eq!(session.message(), "..hi\r\n");
+    assert_eq!(session.commands.len(), 8, "{session:#?}");
+    assert_eq!(session.command("mail"), Some("MAIL FROM:<a@b>"));
+    assert!(!session.pipelined && !session.bare_lf);
+}
+
+#[test]
+fn script_can_hold_a_reply_and_hang_up() {
+    let fake = Script::new()
+        .holds_mail_reply()
+        .on("RCPT", "250 2.1.5 b")
+        .on("DATA", HANG_UP)
+        .start();
+    let mut smtp = crate::smtp::Smtp::connect(fake.address);
+    smtp.expect("220 ");
+    smtp.raw("MAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\n");
+    smtp.expect("250 2.1.0");
+    smtp.expect("250 2.1.5 b");
+    smtp.line("DATA");
+    smtp.expect_end();
+    drop(smtp);
+    assert!(fake.session().data.is_empty());
+}
