@@ -86,7 +86,7 @@ pub trait File: Send + Sync + fmt::Debug {
 }
 
 /// A lock between processes, held until it is dropped or the process ends.
-pub trait Lock: Send + fmt::Debug {}
+pub trait Lock: Send + Sync + fmt::Debug {}
 
 /// A directory that holds the mail: the root of all paths given here.
 pub trait Disk: Send + Sync + fmt::Debug {
@@ -186,7 +186,7 @@ pub fn read(disk: &dyn Disk, path: &Path) -> io::Result<Option<Vec<u8>>> {
 /// As the system reports them; the old content is then untouched, unless only the last sync of
 /// the directory failed.
 pub fn replace(disk: &dyn Disk, path: &Path, octets: &[u8]) -> io::Result<()> {
-    let directory = path.parent().unwrap_or(Path::new(""));
+    let directory = path.parent().unwrap_or_else(|| Path::new(""));
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let beside = directory.join(format!(".minismtp.{name}.new"));
     match disk.remove(&beside) {

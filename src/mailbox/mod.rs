@@ -1,1 +1,167 @@
-//! (under construction)
+//! Where mail is kept: a trait, a store in text files, and a plain model to test it against.
+
+use std::fmt;
+use std::io;
+
+use crate::address::ReversePath;
+use crate::user::UserName;
+
+pub mod commit;
+pub mod file;
+pub mod format;
+pub mod journal;
+pub mod memory;
+pub mod recovery;
+pub mod spool;
+
+use format::Record;
+use spool::Spool;
+
+/// A store of mail, a mailbox a user.
+pub trait Store: Send + Sync + fmt::Debug {
+    /// A place to collect a message's text while it arrives.
+    fn spool(&self) -> Spool;
+
+    /// Stores a message for all its recipients or for none, and tells `done`. When that says
+    /// `Ok`, the message is durable: no crash and no power cut can take it away any more. The
+    /// order of calls is the order in each mailbox. Does not wait.
+    fn append(&self, message: Message, done: Done);
+
+    /// The mailbox as it is now; later changes do not show in it. A user without mail has an
+    /// empty one.
+    ///
+    /// # Errors
+    ///
+    /// The mailbox cannot be read.
+    fn open(&self, user: &UserName) -> Result<Box<dyn Mailbox>, StoreError>;
+
+    /// Removes messages by number, counted from 1 as the mailbox is now, durably. Gives back
+    /// the numbers that do not exist; if there are any, nothing is removed.
+    ///
+    /// # Errors
+    ///
+    /// The mailbox cannot be read or written; it is then as it was.
+    fn expunge(&self, user: &UserName, numbers: &[usize]) -> Result<Vec<usize>, StoreError>;
+
+    /// Removes a user's mailbox with all mail in it.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be removed.
+    fn remove(&self, user: &UserName) -> Result<(), StoreError>;
+
+    /// The names under which mail is kept, sorted.
+    ///
+    /// # Errors
+    ///
+    /// The store cannot be read.
+    fn users(&self) -> Result<Vec<UserName>, StoreError>;
+
+    /// Makes everything so tidy that the next start has nothing to do.
+    fn close(&self);
+}
+
+/// A mailbox at one moment. Numbers count from 1.
+pub trait Mailbox: Send + fmt::Debug {
+    /// How many messages there are.
+    fn count(&self) -> usize;
+
+    /// The four lines and the start of the content, for a list; `None` if there is no such
+    /// number.
+    ///
+    /// # Errors
+    ///
+    /// The mailbox cannot be read.
+    fn summary(&self, number: usize) -> Result<Option<Record>, StoreError>;
+
+    /// Writes the record as it is stored, with the line that ends it; whether there is such a
+    /// number.
+    ///
+    /// # Errors
+    ///
+    /// The mailbox cannot be read ([`CopyError::Read`]), or `out` cannot be written.
+    fn copy(&self, number: usize, out: &mut dyn io::Write) -> Result<bool, CopyError>;
+
+    /// Octets after the last whole record: torn, or being written right now.
+    fn torn_octets(&self) -> u64;
+}
+
+/// A message to be stored.
+#[derive(Debug)]
+pub struct Message {
+    /// Where failures are reported to.
+    pub reverse_path: ReversePath,
+    /// Each user once, with the address that the message was sent to.
+    pub recipients: Vec<(UserName, String)>,
+    /// `Return-Path` and `Received`, with LF line ends.
+    pub trace: String,
+    /// The `Received` line's value.
+    pub received: String,
+    /// The message.
+    pub text: Spool,
+}
+
+/// Learns what became of a message.
+pub type Done = Box<dyn FnOnce(Result<(), AppendError>) + Send>;
+
+/// Why a message is not stored.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AppendError {
+    /// No space is left. Nothing is stored.
+    #[error("no space left: {0}")]
+    NoSpace(String),
+    /// The store cannot do it now. Nothing is stored.
+    #[error("{0}")]
+    Failed(String),
+    /// The disk failed in such a way that nobody can say whether the message is stored.
+    #[error("outcome unknown: {0}")]
+    Unknown(String),
+    /// The message has been through too many servers. Nothing is stored.
+    #[error("too many Received fields: {0}")]
+    Loop(usize),
+}
+
+impl AppendError {
+    /// What an error of the disk means for a message.
+    #[must_use]
+    pub fn from_disk(what: &str, error: &io::Error) -> Self {
+        use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+        let cause = format!("{what}: {error}");
+        match error.kind() {
+            StorageFull | QuotaExceeded | FileTooLarge => Self::NoSpace(cause),
+            _ => Self::Failed(cause),
+        }
+    }
+}
+
+/// Why a store cannot be read or changed.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Another server has it.
+    #[error("mail root `{root}` is in use by another server")]
+    InUse {
+        /// The root.
+        root: String,
+    },
+    /// The system refused.
+    #[error("cannot {action} `{path}`: {source}")]
+    Io {
+        /// What was tried: `read`, `write`.
+        action: &'static str,
+        /// With what.
+        path: String,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+/// Why a record was not copied.
+#[derive(Debug, thiserror::Error)]
+pub enum CopyError {
+    /// The mailbox cannot be read.
+    #[error(transparent)]
+    Read(#[from] StoreError),
+    /// The copy cannot be written.
+    #[error(transparent)]
+    Write(io::Error),
+}

@@ -1,0 +1,355 @@
+//! What a command tells: results on stdout, everything else on stderr, and an exit code.
+//!
+//! ```text
+//! error: cannot read credentials file `logincred.txt`: Permission denied (os error 13)
+//! hint: run it as the user who owns the mail root
+//! ```
+//!
+//! Commands write to the [`Output`] they are given and end in a [`Failure`] or in nothing. A reader
+//! who closes the pipe has seen enough: that ends the command quietly, with exit code 0.
+
+use std::fmt::Display;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use anstyle::{AnsiColor, Style};
+use clap::ColorChoice;
+
+/// How a command ends, by the numbers of `sysexits.h`; 0 and 1 as `grep` has them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum ExitStatus {
+    /// Done.
+    Done = 0,
+    /// Asked, and the answer is no: nothing found, time is up.
+    No = 1,
+    /// The command line is wrong.
+    Usage = 64,
+    /// The data that were given are wrong ("Incorrect format").
+    BadData = 65,
+    /// No such user.
+    NoUser = 67,
+    /// No such host.
+    NoHost = 68,
+    /// The server refused for good (5xx).
+    Unavailable = 69,
+    /// The program itself is wrong.
+    Internal = 70,
+    /// Something cannot be created, or exists already.
+    CannotCreate = 73,
+    /// Reading or writing failed.
+    InputOutput = 74,
+    /// Try again later (4xx, no connection).
+    TryAgain = 75,
+    /// The peer talks nonsense.
+    Protocol = 76,
+    /// Authentication failed.
+    Denied = 77,
+    /// The configuration is wrong.
+    Configuration = 78,
+}
+
+impl From<ExitStatus> for ExitCode {
+    fn from(status: ExitStatus) -> Self {
+        Self::from(status as u8)
+    }
+}
+
+/// Why a command did not do what it was asked to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// How the process ends.
+    pub code: ExitStatus,
+    /// What happened, to which thing; in lower case, without a full stop. Empty where there is
+    /// nothing to say.
+    pub message: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+}
+
+impl Failure {
+    /// A failure to be told.
+    #[must_use]
+    pub fn new(code: ExitStatus, message: impl Display) -> Self {
+        Self {
+            code,
+            message: message.to_string(),
+            hint: None,
+        }
+    }
+
+    /// An end that needs no words, such as an answer of no.
+    #[must_use]
+    pub fn silent(code: ExitStatus) -> Self {
+        Self::new(code, "")
+    }
+
+    /// Says what to do about it.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Display) -> Self {
+        self.hint = Some(hint.to_string());
+        self
+    }
+
+    /// What a failed write to stdout means.
+    #[must_use]
+    pub fn stdout(error: &io::Error) -> Self {
+        if error.kind() == io::ErrorKind::BrokenPipe {
+            return Self::silent(ExitStatus::Done);
+        }
+        Self::new(
+            ExitStatus::InputOutput,
+            format_args!("cannot write to standard output: {error}"),
+        )
+    }
+}
+
+/// Where a command writes.
+pub struct Output {
+    stdout: Box<dyn Write + Send>,
+    stderr: Box<dyn Write + Send>,
+    quiet: bool,
+    stdout_is_colored: bool,
+    stderr_is_colored: bool,
+}
+
+impl Output {
+    /// The streams of the process. `Auto` colors a terminal, unless `NO_COLOR` is set.
+    #[must_use]
+    pub fn standard(color: ColorChoice, quiet: bool) -> Self {
+        Self {
+            stdout_is_colored: is_colored(color, anstream::AutoStream::choice(&io::stdout())),
+            stderr_is_colored: is_colored(color, anstream::AutoStream::choice(&io::stderr())),
+            stdout: Box::new(io::stdout()),
+            stderr: Box::new(io::stderr()),
+            quiet,
+        }
+    }
+
+    /// Other streams, without color.
+    #[must_use]
+    pub fn new(
+        stdout: impl Write + Send + 'static,
+        stderr: impl Write + Send + 'static,
+        quiet: bool,
+    ) -> Self {
+        Self {
+            stdout: Box::new(stdout),
+            stderr: Box::new(stderr),
+            quiet,
+            stdout_is_colored: false,
+            stderr_is_colored: false,
+        }
+    }
+
+    /// Whether results may hold escape sequences.
+    #[must_use]
+    pub fn stdout_is_colored(&self) -> bool {
+        self.stdout_is_colored
+    }
+
+    /// Whether everything else may.
+    #[must_use]
+    pub fn stderr_is_colored(&self) -> bool {
+        self.stderr_is_colored
+    }
+
+    /// Whether only results and errors are wanted.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        self.quiet
+    }
+
+    /// Writes a line that was asked for, at once.
+    ///
+    /// # Errors
+    ///
+    /// As [`Failure::stdout`] has them; the same for the other calls that return a result.
+    pub fn result(&mut self, line: impl Display) -> Result<(), Failure> {
+        self.write(format!("{line}\n").as_bytes())
+    }
+
+    /// Writes octets that were asked for, at once.
+    ///
+    /// # Errors
+    ///
+    /// As [`Output::result`].
+    pub fn write(&mut self, octets: &[u8]) -> Result<(), Failure> {
+        self.stdout
+            .write_all(octets)
+            .and_then(|()| self.stdout.flush())
+            .map_err(|error| Failure::stdout(&error))
+    }
+
+    /// Writes a line that says what was done; nothing where that is not wanted (`-q`).
+    ///
+    /// # Errors
+    ///
+    /// As [`Output::result`].
+    pub fn done(&mut self, line: impl Display) -> Result<(), Failure> {
+        if self.quiet {
+            return Ok(());
+        }
+        self.result(line)
+    }
+
+    /// Writes a warning to stderr; nothing under `-q`.
+    pub fn warning(&mut self, text: impl Display) {
+        if !self.quiet {
+            self.told("warning", AnsiColor::Yellow, &text);
+        }
+    }
+
+    /// Writes a hint to stderr; nothing under `-q`.
+    pub fn hint(&mut self, text: impl Display) {
+        if !self.quiet {
+            self.told("hint", AnsiColor::Cyan, &text);
+        }
+    }
+
+    /// Writes a line as it is to stderr, at once; nothing under `-q`.
+    pub fn note(&mut self, line: impl Display) {
+        if !self.quiet {
+            self.line(&format!("{line}\n"));
+        }
+    }
+
+    /// Writes an error and its hint to stderr, also under `-q`; nothing where there is nothing to
+    /// say.
+    pub fn failure(&mut self, failure: &Failure) {
+        if failure.message.is_empty() {
+            return;
+        }
+        self.told("error", AnsiColor::Red, &failure.message);
+        if let Some(hint) = &failure.hint {
+            self.told("hint", AnsiColor::Cyan, hint);
+        }
+    }
+
+    fn told(&mut self, label: &str, color: AnsiColor, text: &dyn Display) {
+        let style = if self.stderr_is_colored {
+            Style::new().bold().fg_color(Some(color.into()))
+        } else {
+            Style::new()
+        };
+        self.line(&format!("{style}{label}:{style:#} {text}\n"));
+    }
+
+    /// There is nobody to tell that stderr is gone.
+    fn line(&mut self, line: &str) {
+        drop(self.stderr.write_all(line.as_bytes()));
+        drop(self.stderr.flush());
+    }
+}
+
+fn is_colored(wanted: ColorChoice, detected: anstream::ColorChoice) -> bool {
+    match wanted {
+        ColorChoice::Always => true,
+        ColorChoice::Never => false,
+        ColorChoice::Auto => detected != anstream::ColorChoice::Never,
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    /// A stream to look at afterwards.
+    #[derive(Clone, Default)]
+    pub(in crate::cli) struct Written(Arc<Mutex<Vec<u8>>>);
+
+    impl Written {
+        pub(in crate::cli) fn text(&self) -> String {
+            String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+        }
+    }
+
+    impl Write for Written {
+        fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(octets)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    struct Refuses(io::ErrorKind);
+
+    impl Write for Refuses {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(self.0.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Err(self.0.into())
+        }
+    }
+
+    fn tell_all(out: &mut Output) {
+        out.result("Andrew").unwrap();
+        out.done("added").unwrap();
+        out.warning("line 3 has no comma");
+        out.hint("write one");
+        out.note("as it is");
+        out.failure(&Failure::new(ExitStatus::BadData, "no good").hint("do better"));
+        out.failure(&Failure::silent(ExitStatus::No));
+    }
+
+    #[test]
+    fn each_thing_has_its_stream_and_its_form() {
+        let all = "warning: line 3 has no comma\nhint: write one\nas it is\n\
+             error: no good\nhint: do better\n";
+        for (quiet, on_stdout, on_stderr) in [
+            (false, "Andrew\nadded\n", all),
+            (true, "Andrew\n", "error: no good\nhint: do better\n"),
+        ] {
+            let (stdout, stderr) = (Written::default(), Written::default());
+            tell_all(&mut Output::new(stdout.clone(), stderr.clone(), quiet));
+            assert_eq!(stdout.text(), on_stdout);
+            assert_eq!(stderr.text(), on_stderr);
+        }
+    }
+
+    #[test]
+    fn labels_are_colored_where_that_is_wanted() {
+        let stderr = Written::default();
+        let mut out = Output::new(io::sink(), stderr.clone(), false);
+        out.stderr_is_colored = true;
+        out.failure(&Failure::new(ExitStatus::BadData, "no good"));
+        assert_eq!(
+            stderr.text(),
+            "\u{1b}[1m\u{1b}[31merror:\u{1b}[0m no good\n"
+        );
+        assert!(is_colored(
+            ColorChoice::Always,
+            anstream::ColorChoice::Never
+        ));
+        assert!(!is_colored(
+            ColorChoice::Never,
+            anstream::ColorChoice::Always
+        ));
+        assert!(!is_colored(ColorChoice::Auto, anstream::ColorChoice::Never));
+    }
+
+    #[test]
+    fn a_closed_pipe_is_no_error_and_a_full_disk_is_one() {
+        for (kind, expected) in [
+            (io::ErrorKind::BrokenPipe, ExitStatus::Done),
+            (io::ErrorKind::StorageFull, ExitStatus::InputOutput),
+        ] {
+            let failure = Output::new(Refuses(kind), io::sink(), false)
+                .result("x")
+                .unwrap_err();
+            assert_eq!(failure.code, expected);
+            assert_eq!(failure.message.is_empty(), expected == ExitStatus::Done);
+        }
+        tell_all(&mut Output::new(
+            io::sink(),
+            Refuses(io::ErrorKind::BrokenPipe),
+            false,
+        ));
+    }
+}

@@ -1,0 +1,496 @@
+//! Group commit: many appends, one sync.
+//!
+//! The order is what keeps the promise (each step before the next, and all of them under the write
+//! lock):
+//!
+//! 1. the names that lead to a mailbox are synced, and its length is durable in the journal;
+//! 2. records are written to the mailboxes, where they do not count yet;
+//! 3. the journal entry is written and synced: now they count;
+//! 4. whoever waits is told.
+//!
+//! What can fail for want of space fails in step 2, where it is undone by cutting the mailboxes
+//! back. When step 3 fails, nobody knows what is on the disk: the entry is overwritten and the
+//! store recovered as after a crash; until that succeeds, nothing more is taken. Mailboxes are
+//! synced later, all at once, when the journal is full.
+
+use std::collections::HashMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::disk::{Disk, File, Open};
+
+use super::AppendError;
+use super::file::{WRITE_LOCK_NAME, mailbox_path};
+use super::format;
+use super::journal::{AppendRecord, Entry, JOURNAL_NAME, Journal};
+use super::recovery::{self, Tail};
+use super::spool::Text;
+
+/// Texts of this size and more go to their mailboxes directly and are synced there; writing them
+/// to the journal too would cost more than the syncs it saves.
+pub const DIRECT_OCTETS_MIN: u64 = 32 * 1024;
+/// How many mailboxes are held open.
+const OPEN_MAILBOXES_MAX: usize = 512;
+/// How much a piece of a large text is.
+const COPY_OCTETS: usize = 256 * 1024;
+
+/// A message ready to be stored.
+#[derive(Debug)]
+pub struct Job {
+    /// A record for each recipient.
+    pub records: Vec<JobRecord>,
+    /// Trace fields, which full records begin their content with.
+    pub trace: Vec<u8>,
+    /// The message and the line that ends a record.
+    pub text: Text,
+}
+
+/// One recipient's record of a message.
+#[derive(Debug)]
+pub struct JobRecord {
+    /// Whose mailbox.
+    pub user: String,
+    /// The four lines.
+    pub head: Vec<u8>,
+    /// Where the content begins in the text; `None` for the trace fields and all of the text.
+    pub plain_body: Option<usize>,
+}
+
+impl Job {
+    /// The text, if it is to be in the journal.
+    fn small_text(&self) -> Option<&[u8]> {
+        match &self.text {
+            Text::Memory(text) if (text.len() as u64) < DIRECT_OCTETS_MIN => Some(text),
+            _ => None,
+        }
+    }
+
+    /// The most that it takes in the journal, besides what a large text does not put there.
+    fn journal_octets(&self) -> u64 {
+        // Numbers and lengths of a frame, and of each record in it.
+        const FRAME_OCTETS: usize = 32;
+        const RECORD_OCTETS: usize = 32;
+        let records = self.records.iter();
+        let heads: usize = records
+            .map(|record| record.head.len() + record.user.len() + RECORD_OCTETS)
+            .sum();
+        let text = self.small_text().map_or(0, <[u8]>::len);
+        (FRAME_OCTETS + heads + self.trace.len() + text) as u64
+    }
+}
+
+/// The one that writes mailboxes.
+#[derive(Debug)]
+pub struct Committer {
+    disk: Arc<dyn Disk>,
+    journal: Option<Journal>,
+    mailboxes: HashMap<String, OpenMailbox>,
+    /// The journal could not be synced, or something written could not be undone: nothing is
+    /// certain before a recovery has gone through.
+    is_broken: bool,
+    findings: Vec<String>,
+}
+
+#[derive(Debug)]
+struct OpenMailbox {
+    path: PathBuf,
+    file: Box<dyn File>,
+    identity: (u64, u64),
+    /// What the journal vouches for.
+    committed: u64,
+    /// What is written. More than committed only within a batch.
+    written: u64,
+    /// The journal of this epoch knows its length.
+    has_base: bool,
+    /// Something committed may not be synced in the file itself.
+    is_dirty: bool,
+}
+
+type Outcome = Result<(), AppendError>;
+
+impl Committer {
+    /// Begins with nothing open. The store must be recovered.
+    #[must_use]
+    pub fn new(disk: Arc<dyn Disk>) -> Self {
+        Self {
+            disk,
+            journal: None,
+            mailboxes: HashMap::new(),
+            is_broken: false,
+            findings: Vec::new(),
+        }
+    }
+
+    /// Things that a person should hear of, since the last call.
+    pub fn take_findings(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.findings)
+    }
+
+    /// Stores messages, each for all its recipients or none; gives an outcome for each.
+    pub fn commit(&mut self, jobs: &[Job]) -> Vec<Outcome> {
+        let lock = match self.disk.lock(Path::new(WRITE_LOCK_NAME), true) {
+            Ok(lock) => lock,
+            Err(error) => return refuse_all(jobs, &error),
+        };
+        let outcomes = self.commit_locked(jobs);
+        drop(lock);
+        outcomes
+    }
+
+    /// Syncs everything and removes the journal: a clean end.
+    ///
+    /// # Errors
+    ///
+    /// As the disk reports them. The journal is still there, and the next start recovers.
+    pub fn close(&mut self) -> io::Result<()> {
+        let _lock = self.disk.lock(Path::new(WRITE_LOCK_NAME), true)?;
+        self.check_journal();
+        if self.is_broken {
+            return self.recover();
+        }
+        if self.journal.is_none() {
+            return Ok(());
+        }
+        if self.sync_mailboxes().is_err() {
+            return self.recover();
+        }
+        self.forget();
+        self.disk.remove(Path::new(JOURNAL_NAME))?;
+        self.disk.sync_directory(Path::new(""))
+    }
+
+    fn commit_locked(&mut self, jobs: &[Job]) -> Vec<Outcome> {
+        if let Err(error) = self.make_ready() {
+            return refuse_all(jobs, &error);
+        }
+        let mut outcomes: Vec<Outcome> = jobs.iter().map(|job| self.open_mailboxes(job)).collect();
+        if let Err(error) = self.write_bases() {
+            self.break_off(&error);
+            return refuse_all(jobs, &error);
+        }
+        // What fails for want of space had better fail before anything is written.
+        let octets = jobs.iter().map(Job::journal_octets).sum();
+        if let Some(Err(error)) = self.journal.as_mut().map(|journal| journal.reserve(octets)) {
+            return refuse_all(jobs, &error);
+        }
+        let mut entries = Vec::new();
+        for (job, outcome) in jobs
+            .iter()
+            .zip(&mut outcomes)
+            .filter(|(_, outcome)| outcome.is_ok())
+        {
+            match self.write(job) {
+                Ok(entry) => entries.push(entry),
+                Err(error) => *outcome = Err(error),
+            }
+        }
+        if entries.is_empty() {
+            return outcomes;
+        }
+        match self.write_entries(&entries) {
+            Ok(()) => self.accept(),
+            Err(error) => {
+                let failure = self.undo(&error);
+                for outcome in outcomes.iter_mut().filter(|outcome| outcome.is_ok()) {
+                    *outcome = Err(failure.clone());
+                }
+            }
+        }
+        outcomes
+    }
+
+    /// Brings the store into a state in which a batch can begin.
+    fn make_ready(&mut self) -> io::Result<()> {
+        self.check_journal();
+        if self.is_broken {
+            self.recover()?;
+        }
+        let is_full = self.journal.as_ref().is_some_and(Journal::is_full);
+        if is_full || self.mailboxes.len() > OPEN_MAILBOXES_MAX {
+            self.checkpoint()?;
+        }
+        if self.journal.is_none() {
+            if self.disk.status(Path::new(JOURNAL_NAME))?.is_some() {
+                self.recover()?;
+            }
+            self.journal = Some(Journal::create(&*self.disk)?);
+        }
+        Ok(())
+    }
+
+    /// Another process that changes mailboxes syncs everything and removes the journal first,
+    /// under the lock: then nothing that is known here holds any more.
+    fn check_journal(&mut self) {
+        let Some(journal) = &self.journal else { return };
+        let is_ours = match self.disk.status(Path::new(JOURNAL_NAME)) {
+            Ok(Some(status)) => status.identity == journal.identity(),
+            Ok(None) => false,
+            Err(_) => true,
+        };
+        if !is_ours {
+            self.forget();
+            self.is_broken = false;
+        }
+    }
+
+    fn forget(&mut self) {
+        self.journal = None;
+        self.mailboxes.clear();
+    }
+
+    fn recover(&mut self) -> io::Result<()> {
+        self.is_broken = true;
+        if let Some(journal) = &self.journal {
+            // A commit that failed must not be found.
+            journal.retract()?;
+        }
+        self.forget();
+        let findings = recovery::recover(&*self.disk, Tail::Doubtful)?;
+        self.findings.extend(findings);
+        self.is_broken = false;
+        Ok(())
+    }
+
+    /// Syncs all mailboxes and begins a new epoch.
+    fn checkpoint(&mut self) -> io::Result<()> {
+        if self.sync_mailboxes().is_err() {
+            // A failed sync is never tried again: recovery writes the records anew.
+            return self.recover();
+        }
+        if self.mailboxes.len() > OPEN_MAILBOXES_MAX {
+            self.mailboxes.clear();
+        }
+        let Some(journal) = &mut self.journal else {
+            return Ok(());
+        };
+        let bases = self
+            .mailboxes
+            .iter()
+            .map(|(user, mailbox)| (user.clone(), mailbox.committed));
+        let begun = journal.begin_epoch(&bases.collect::<Vec<_>>());
+        if begun.is_err() {
+            self.is_broken = true;
+        }
+        begun
+    }
+
+    fn sync_mailboxes(&mut self) -> io::Result<()> {
+        for mailbox in self
+            .mailboxes
+            .values_mut()
+            .filter(|mailbox| mailbox.is_dirty)
+        {
+            mailbox.file.sync()?;
+            mailbox.is_dirty = false;
+        }
+        Ok(())
+    }
+
+    /// Opens what the job needs, or finds it still open and unchanged.
+    fn open_mailboxes(&mut self, job: &Job) -> Outcome {
+        for record in &job.records {
+            let opened = self.open_mailbox(&record.user);
+            opened.map_err(|error| {
+                let path = self.disk.show(&mailbox_path(&record.user));
+                AppendError::from_disk(&path.display().to_string(), &error)
+            })?;
+        }
+        Ok(())
+    }
+
+    fn open_mailbox(&mut self, user: &str) -> io::Result<()> {
+        if let Some(mailbox) = self.mailboxes.get(user) {
+            let status = self.disk.status(&mailbox.path)?;
+            let is_unchanged = status.is_some_and(|status| {
+                status.identity == mailbox.identity && status.octets == mailbox.written
+            });
+            if is_unchanged {
+                return Ok(());
+            }
+            // Somebody removed, replaced or edited it. What is there now is what counts.
+            self.findings.push(format!(
+                "mailbox {} was changed by somebody else",
+                self.disk.show(&mailbox.path).display(),
+            ));
+            self.mailboxes.remove(user);
+        }
+        let path = mailbox_path(user);
+        let directory = Path::new(user);
+        self.disk.make_directory(directory)?;
+        let file = self.disk.open(&path, Open::Write)?;
+        let octets = file.status()?.octets;
+        let end = format::last_record_end(&*file, octets)?;
+        recovery::set_aside(&*self.disk, &path, &*file, end, &mut self.findings)?;
+        file.sync()?;
+        self.disk.sync_directory(directory)?;
+        let mailbox = OpenMailbox {
+            identity: file.status()?.identity,
+            path,
+            file,
+            committed: end,
+            written: end,
+            has_base: false,
+            is_dirty: false,
+        };
+        self.mailboxes.insert(user.to_owned(), mailbox);
+        Ok(())
+    }
+
+    /// Makes the lengths of newly opened mailboxes durable, before anything is written to them.
+    fn write_bases(&mut self) -> io::Result<()> {
+        let new = self
+            .mailboxes
+            .iter_mut()
+            .filter(|(_, mailbox)| !mailbox.has_base);
+        let mut bases = Vec::new();
+        for (user, mailbox) in new {
+            mailbox.has_base = true;
+            bases.push((user.clone(), mailbox.committed));
+        }
+        if bases.is_empty() {
+            return Ok(());
+        }
+        self.disk.sync_directory(Path::new(""))?;
+        self.write_entries(&[Entry::Base(bases)])
+    }
+
+    fn write_entries(&mut self, entries: &[Entry]) -> io::Result<()> {
+        let journal = self.journal.as_mut().ok_or(io::ErrorKind::NotConnected)?;
+        let frames = journal.frames(entries)?;
+        journal.reserve(frames.len() as u64)?;
+        journal.commit(&frames)
+    }
+
+    /// Writes a message's records; gives the entry that will make them count.
+    fn write(&mut self, job: &Job) -> Result<Entry, AppendError> {
+        let users = job.records.iter().map(|record| record.user.as_str());
+        let ends: Vec<(&str, u64)> = users
+            .filter_map(|user| Some((user, self.mailboxes.get(user)?.written)))
+            .collect();
+        let written = match job.small_text() {
+            Some(text) => self.write_small(job, text),
+            None => self.write_large(job),
+        };
+        written.map_err(|error| {
+            self.cut_back(&ends);
+            AppendError::from_disk("the mailboxes", &error)
+        })
+    }
+
+    fn write_small(&mut self, job: &Job, text: &[u8]) -> io::Result<Entry> {
+        let shared = [job.trace.as_slice(), text].concat();
+        let mut records = Vec::with_capacity(job.records.len());
+        for record in &job.records {
+            let start = record.plain_body.map_or(0, |body| job.trace.len() + body);
+            let mailbox = self.mailbox(&record.user)?;
+            let octets = [record.head.as_slice(), &shared[start..]].concat();
+            mailbox.file.write_at(&octets, mailbox.written)?;
+            records.push(AppendRecord {
+                user: record.user.clone(),
+                offset: mailbox.written,
+                head: record.head.clone(),
+                start: u32::try_from(start).map_err(io::Error::other)?,
+            });
+            mailbox.written += octets.len() as u64;
+        }
+        Ok(Entry::Append { records, shared })
+    }
+
+    /// Writes a text that is not to be in the journal too, and syncs the mailboxes.
+    fn write_large(&mut self, job: &Job) -> io::Result<Entry> {
+        let mut spans = Vec::with_capacity(job.records.len());
+        let mut buffer = vec![0; COPY_OCTETS];
+        for record in &job.records {
+            let mailbox = self.mailbox(&record.user)?;
+            let offset = mailbox.written;
+            mailbox.put(&record.head)?;
+            if record.plain_body.is_none() {
+                mailbox.put(&job.trace)?;
+            }
+            let mut at = record.plain_body.unwrap_or(0) as u64;
+            while at < job.text.octets() {
+                let got = job.text.read_at(&mut buffer, at)?;
+                if got == 0 {
+                    return Err(io::ErrorKind::UnexpectedEof.into());
+                }
+                mailbox.put(&buffer[..got])?;
+                at += got as u64;
+            }
+            spans.push((record.user.clone(), offset, mailbox.written - offset));
+        }
+        for record in &job.records {
+            if let Err(error) = self.mailbox(&record.user)?.file.sync() {
+                // Earlier records of this mailbox may be lost with it; they are in the journal.
+                self.is_broken = true;
+                return Err(error);
+            }
+        }
+        Ok(Entry::Direct(spans))
+    }
+
+    fn mailbox(&mut self, user: &str) -> io::Result<&mut OpenMailbox> {
+        self.mailboxes
+            .get_mut(user)
+            .ok_or_else(|| io::ErrorKind::NotConnected.into())
+    }
+
+    /// Takes a message that could not be written out of the mailboxes again, which ended here
+    /// before it.
+    fn cut_back(&mut self, ends: &[(&str, u64)]) {
+        for (user, end) in ends {
+            let Some(mailbox) = self.mailboxes.get_mut(*user) else {
+                continue;
+            };
+            if mailbox.file.truncate(*end).is_err() {
+                self.is_broken = true;
+            }
+            mailbox.written = *end;
+        }
+    }
+
+    /// The batch counts.
+    fn accept(&mut self) {
+        for mailbox in self.mailboxes.values_mut() {
+            if mailbox.written != mailbox.committed {
+                mailbox.committed = mailbox.written;
+                mailbox.is_dirty = true;
+            }
+        }
+    }
+
+    /// The journal could not be written: nothing of the batch counts, if that can be made sure.
+    fn undo(&mut self, error: &io::Error) -> AppendError {
+        for mailbox in self.mailboxes.values_mut() {
+            if mailbox.written != mailbox.committed {
+                // What cannot be cut off is set aside by the recovery.
+                drop(mailbox.file.truncate(mailbox.committed));
+                mailbox.written = mailbox.committed;
+            }
+        }
+        match self.recover() {
+            Ok(()) => AppendError::from_disk("the journal", error),
+            Err(again) => AppendError::Unknown(format!("the journal: {error}; {again}")),
+        }
+    }
+
+    fn break_off(&mut self, error: &io::Error) {
+        self.is_broken = true;
+        self.findings
+            .push(format!("the journal cannot be written: {error}"));
+    }
+}
+
+impl OpenMailbox {
+    fn put(&mut self, octets: &[u8]) -> io::Result<()> {
+        self.file.write_at(octets, self.written)?;
+        self.written += octets.len() as u64;
+        Ok(())
+    }
+}
+
+fn refuse_all(jobs: &[Job], error: &io::Error) -> Vec<Outcome> {
+    jobs.iter()
+        .map(|_| Err(AppendError::from_disk("the journal", error)))
+        .collect()
+}

@@ -1,0 +1,132 @@
+//! The plain model that other stores are tested against: mail in memory, gone with the process.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::disk::SimulatedDisk;
+use crate::user::UserName;
+
+use super::format::{Record, Summary};
+use super::spool::{Spool, Text};
+use super::{AppendError, CopyError, Done, Mailbox, Message, Store, StoreError};
+
+/// Mail in memory.
+#[derive(Debug, Default)]
+pub struct MemoryStore {
+    mailboxes: Mutex<BTreeMap<UserName, Vec<Arc<[u8]>>>>,
+}
+
+impl MemoryStore {
+    fn mailboxes(&self) -> MutexGuard<'_, BTreeMap<UserName, Vec<Arc<[u8]>>>> {
+        self.mailboxes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn store(&self, message: Message) -> Result<(), AppendError> {
+        let summary = Summary::new(
+            message.text.beginning(),
+            &message.reverse_path,
+            &message.received,
+        );
+        let heads: Vec<_> = message
+            .recipients
+            .iter()
+            .map(|(_, address)| summary.head(address))
+            .collect();
+        let failed = |error: io::Error| AppendError::Failed(error.to_string());
+        let text = all(&message.text.finish().map_err(failed)?).map_err(failed)?;
+        for ((user, _), head) in message.recipients.into_iter().zip(heads) {
+            let record = match head.plain_body {
+                Some(body) => [head.lines.as_bytes(), &text[body..]].concat(),
+                None => [head.lines.as_bytes(), message.trace.as_bytes(), &text].concat(),
+            };
+            self.mailboxes()
+                .entry(user)
+                .or_default()
+                .push(record.into());
+        }
+        Ok(())
+    }
+}
+
+fn all(text: &Text) -> io::Result<Vec<u8>> {
+    let mut octets = vec![0; usize::try_from(text.octets()).map_err(io::Error::other)?];
+    let mut at = 0;
+    while at < octets.len() {
+        at += text.read_at(&mut octets[at..], at as u64)?;
+    }
+    Ok(octets)
+}
+
+impl Store for MemoryStore {
+    fn spool(&self) -> Spool {
+        Spool::new(Arc::new(SimulatedDisk::default()))
+    }
+
+    fn append(&self, message: Message, done: Done) {
+        done(self.store(message));
+    }
+
+    fn open(&self, user: &UserName) -> Result<Box<dyn Mailbox>, StoreError> {
+        let records = self.mailboxes().get(user).cloned().unwrap_or_default();
+        Ok(Box::new(MemoryMailbox(records)))
+    }
+
+    fn expunge(&self, user: &UserName, numbers: &[usize]) -> Result<Vec<usize>, StoreError> {
+        let mut mailboxes = self.mailboxes();
+        let records = mailboxes.entry(user.clone()).or_default();
+        let is_there = |number: &usize| (1..=records.len()).contains(number);
+        let missing: Vec<usize> = numbers.iter().copied().filter(|n| !is_there(n)).collect();
+        if missing.is_empty() {
+            let mut number = 0;
+            records.retain(|_| {
+                number += 1;
+                !numbers.contains(&number)
+            });
+        }
+        Ok(missing)
+    }
+
+    fn remove(&self, user: &UserName) -> Result<(), StoreError> {
+        self.mailboxes().remove(user);
+        Ok(())
+    }
+
+    fn users(&self) -> Result<Vec<UserName>, StoreError> {
+        Ok(self.mailboxes().keys().cloned().collect())
+    }
+
+    fn close(&self) {}
+}
+
+#[derive(Debug)]
+struct MemoryMailbox(Vec<Arc<[u8]>>);
+
+impl Mailbox for MemoryMailbox {
+    fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    fn summary(&self, number: usize) -> Result<Option<Record>, StoreError> {
+        Ok(number
+            .checked_sub(1)
+            .and_then(|index| self.0.get(index))
+            .map(|r| Record::parse(r)))
+    }
+
+    fn copy(&self, number: usize, out: &mut dyn io::Write) -> Result<bool, CopyError> {
+        match number.checked_sub(1).and_then(|index| self.0.get(index)) {
+            None => Ok(false),
+            Some(record) => out
+                .write_all(record)
+                .map(|()| true)
+                .map_err(CopyError::Write),
+        }
+    }
+
+    fn torn_octets(&self) -> u64 {
+        0
+    }
+}
