@@ -369,6 +369,17 @@ impl Server {
         smtp.expect_end();
     }
 
+    /// The most memory it ever had resident, in octets.
+    pub(crate) fn memory_peak(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let peak = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmHWM:"))
+            .unwrap();
+        let kibibytes: u64 = peak.trim().trim_end_matches(" kB").parse().unwrap();
+        kibibytes * 1024
+    }
+
     /// The log so far.
     pub(crate) fn log(&self) -> String {
         self.log.lock().unwrap().clone()

@@ -381,6 +381,56 @@ fn large_message_comes_out_whole() {
     }
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn memory_does_not_grow_with_the_message() {
+    const MEBIBYTE: usize = 1024 * 1024;
+    let sandbox = Sandbox::lab();
+    let server = sandbox.serve(&["--max-message-size", "100M"]);
+    server.deliver("stallings@localhost", &["andrew@localhost"], NITC);
+    let before = server.memory_peak();
+    let mut smtp = server.hello();
+    smtp.envelope(
+        "stallings@localhost",
+        &["andrew@localhost", "fourouzan@localhost"],
+    );
+    smtp.ask("DATA", "354 ");
+    let block = format!("{}\r\n", "x".repeat(62)).repeat(MEBIBYTE / 64);
+    for _ in 0..60 {
+        smtp.raw(&block);
+    }
+    smtp.raw(".\r\n");
+    smtp.expect("250 2.0.0");
+    let grown = server.memory_peak() - before;
+    assert!(
+        grown < 20 * MEBIBYTE as u64,
+        "60 MiB of mail cost {grown} octets of memory"
+    );
+    let stored = std::fs::metadata(sandbox.path("Fourouzan/mymailbox.mail"))
+        .unwrap()
+        .len();
+    assert!(stored > 59 * MEBIBYTE as u64, "{stored} octets stored");
+}
+
+#[test]
+fn message_that_goes_in_circles_is_refused() {
+    let sandbox = Sandbox::lab();
+    let server = sandbox.serve(&[]);
+    let mut smtp = server.hello();
+    let trace = "Received: from a by b; Tue, 23 Mar 2021 09:00:00 +0000\r\n";
+    smtp.envelope("stallings@localhost", &["andrew@localhost"]);
+    smtp.data(format!("{}\r\nhi\r\n", trace.repeat(40)))
+        .expect("250 2.0.0");
+    smtp.envelope("stallings@localhost", &["andrew@localhost"]);
+    smtp.data(format!("{}\r\nhi\r\n", trace.repeat(150)))
+        .expect("554 5.4.6");
+    // Below the header section it is only text.
+    smtp.envelope("stallings@localhost", &["andrew@localhost"]);
+    smtp.data(format!("Subject: x\r\n\r\n{}", trace.repeat(150)))
+        .expect("250 2.0.0");
+    assert_eq!(sandbox.records("Andrew").len(), 2);
+}
+
 // Who gets it.
 
 #[test]

@@ -29,8 +29,7 @@ fn list_of_an_empty_root_is_empty() {
     Sandbox::new()
         .run(&["users", "list"], "")
         .code(0)
-        .stdout("")
-        .silent();
+        .stdout("");
 }
 
 #[test]
