@@ -406,7 +406,7 @@ fn memory_does_not_grow_with_the_message() {
         grown < 20 * MEBIBYTE as u64,
         "60 MiB of mail cost {grown} octets of memory"
     );
-    let stored = std::fs::metadata(sandbox.path("Fourouzan/mymailbox.mail"))
+    let stored = fs::metadata(sandbox.path("Fourouzan/mymailbox.mail"))
         .unwrap()
         .len();
     assert!(stored > 59 * MEBIBYTE as u64, "{stored} octets stored");
