@@ -9,6 +9,7 @@ use std::process::Command;
 use rexpect::process::WaitStatus;
 use rexpect::session::{PtySession, spawn_command};
 
+use crate::fake::Script;
 use crate::sandbox::{PATIENCE, Sandbox, Server, masked, until};
 
 /// The program on a terminal.
@@ -332,4 +333,46 @@ fn long_wait_at_the_options_does_not_lose_the_mail() {
     terminal.line("2");
     assert_eq!(terminal.end().0, 0);
     assert_eq!(sandbox.masked_mailbox("Andrew"), STORED);
+}
+
+#[test]
+fn failure_of_the_server_gives_the_options_again() {
+    for reply in [
+        "451 4.3.0 try later",
+        "421 4.3.2 closing",
+        crate::fake::HANG_UP,
+        "nonsense",
+    ] {
+        let script = Script::new()
+            .offers(&["AUTH PLAIN"])
+            .login(&["235 2.7.0 Ok"]);
+        let fake = script.on("MAIL", reply).start();
+        let sandbox = lab();
+        let address = fake.address.to_string();
+        let mut terminal = Terminal::start(&sandbox, &["send", "--server", &address]);
+        terminal.expect("Username: ");
+        terminal.line("Stallings");
+        terminal.hidden("Password: ", "network$ecurity");
+        options(&mut terminal);
+        send_mail(&mut terminal, EXAMPLE);
+        options(&mut terminal);
+        terminal.line("2");
+        let (_, screen) = terminal.end();
+        assert!(!screen.contains("Mail sent successfully"), "{screen}");
+    }
+}
+
+#[test]
+fn server_that_is_not_there_is_75() {
+    let sandbox = lab();
+    let closed = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let mut terminal = Terminal::start(&sandbox, &["send", "--server", &closed.to_string()]);
+    terminal.expect("Username: ");
+    terminal.line("Stallings");
+    terminal.hidden("Password: ", "network$ecurity");
+    let (code, screen) = terminal.end();
+    assert_eq!(code, 75, "{screen}");
 }
