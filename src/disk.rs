@@ -35,6 +35,8 @@ pub struct Status {
     pub octets: u64,
     /// Permission bits.
     pub mode: u32,
+    /// User and group.
+    pub owner: (u32, u32),
     /// Last changes of content and of inode, in nanoseconds since 1970.
     pub changed: (i128, i128),
 }
@@ -77,12 +79,13 @@ pub trait File: Send + Sync + fmt::Debug {
     /// As the system reports them.
     fn sync(&self) -> io::Result<()>;
 
-    /// Sets the permission bits.
+    /// Sets permission bits and owner as another file has them. An owner that the system does
+    /// not let us give is left as it is.
     ///
     /// # Errors
     ///
     /// As the system reports them.
-    fn set_mode(&self, mode: u32) -> io::Result<()>;
+    fn set_access(&self, like: &Status) -> io::Result<()>;
 }
 
 /// A lock between processes, held until it is dropped or the process ends.
@@ -196,7 +199,7 @@ pub fn replace(disk: &dyn Disk, path: &Path, octets: &[u8]) -> io::Result<()> {
     let written = (|| {
         let file = disk.open(&beside, Open::New)?;
         if let Some(old) = disk.status(path)? {
-            file.set_mode(old.mode)?;
+            file.set_access(&old)?;
         }
         file.write_at(octets, 0)?;
         file.sync()?;

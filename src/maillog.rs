@@ -105,11 +105,8 @@ impl Log {
     }
 
     /// A connection was turned away.
-    pub fn turned_away(&self, peer: SocketAddr, connections: usize) {
-        self.line(
-            Level::Mail,
-            format_args!("turned-away peer={peer} connections={connections}"),
-        );
+    pub fn turned_away(&self, peer: SocketAddr) {
+        self.line(Level::Mail, format_args!("turned-away peer={peer}"));
     }
 
     /// Writes what is waiting, and nothing after it.

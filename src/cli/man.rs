@@ -7,7 +7,6 @@ use clap::CommandFactory;
 
 use super::Cli;
 use super::report::{ExitStatus, Failure, Output};
-use crate::disk::{self, Disk, Open, RealDisk};
 
 /// Write the manual pages, one for every command, into a directory
 ///
@@ -31,12 +30,6 @@ pub(crate) struct Args {
 pub(super) fn run(args: &Args, out: &mut Output) -> Result<(), Failure> {
     let directory = &args.directory;
     let pages = man_pages();
-    std::fs::create_dir_all(directory).map_err(|error| {
-        Failure::new(
-            ExitStatus::CannotCreate,
-            format_args!("cannot create directory `{}`: {error}", directory.display()),
-        )
-    })?;
     write(directory, &pages).map_err(|error| {
         Failure::new(
             ExitStatus::CannotCreate,
@@ -54,15 +47,12 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<(), Failure> {
     ))
 }
 
+/// A manual is public and can be made again: not a matter for `disk`, which keeps mail.
 fn write(directory: &Path, pages: &[(String, Vec<u8>)]) -> io::Result<()> {
-    let disk = RealDisk::open(directory)?;
-    for (name, page) in pages {
-        let name = Path::new(name);
-        disk::replace(&disk, name, page)?;
-        // Mail is private, a manual is not.
-        disk.open(name, Open::Write)?.set_mode(0o644)?;
-    }
-    Ok(())
+    std::fs::create_dir_all(directory)?;
+    pages
+        .iter()
+        .try_for_each(|(name, page)| std::fs::write(directory.join(name), page))
 }
 
 /// The manual pages with their file names, made from the definition of the command line.

@@ -16,10 +16,12 @@ use report::{ExitStatus, Failure, Output};
 use root::Root;
 
 mod completions;
+mod mailbox;
 mod man;
 mod password;
 pub mod report;
 mod root;
+mod serve;
 mod users;
 
 pub use completions::completion_script;
@@ -48,7 +50,9 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Serve(serve::Args),
     Users(users::Args),
+    Mailbox(mailbox::Args),
     Completions(completions::Args),
     Man(man::Args),
 }
@@ -111,7 +115,9 @@ pub fn main() -> ExitCode {
 fn run(cli: &Cli, out: &mut Output) -> Result<(), Failure> {
     let global = &cli.global;
     match &cli.command {
+        Command::Serve(args) => serve::run(args, global, out),
         Command::Users(args) => users::run(args, global, out),
+        Command::Mailbox(args) => mailbox::run(args, global, out),
         Command::Completions(args) => completions::run(args, out),
         Command::Man(args) => man::run(args, out),
     }

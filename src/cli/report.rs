@@ -181,6 +181,12 @@ impl Output {
             .map_err(|error| Failure::stdout(&error))
     }
 
+    /// Where octets go that were asked for and are too many to be held; [`Failure::stdout`] is
+    /// for its errors.
+    pub fn stdout(&mut self) -> &mut dyn Write {
+        &mut *self.stdout
+    }
+
     /// Writes a line that says what was done; nothing where that is not wanted (`-q`).
     ///
     /// # Errors

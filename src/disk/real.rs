@@ -214,9 +214,15 @@ impl File for RealFile {
         Ok(retry(|| fs::fdatasync(&self.0))?)
     }
 
-    fn set_mode(&self, mode: u32) -> io::Result<()> {
+    fn set_access(&self, like: &Status) -> io::Result<()> {
+        let owner = Some(fs::Uid::from_raw(like.owner.0));
+        let group = Some(fs::Gid::from_raw(like.owner.1));
+        match retry(|| fs::fchown(&self.0, owner, group)) {
+            Ok(()) | Err(Errno::PERM) => {}
+            Err(error) => return Err(error.into()),
+        }
         Ok(retry(|| {
-            fs::fchmod(&self.0, Mode::from_raw_mode(mode & 0o7777))
+            fs::fchmod(&self.0, Mode::from_raw_mode(like.mode))
         })?)
     }
 }
@@ -239,6 +245,7 @@ fn status(stat: &fs::Stat) -> io::Result<Status> {
         identity: (stat.st_dev, stat.st_ino),
         octets: u64::try_from(stat.st_size).unwrap_or(0),
         mode: stat.st_mode & 0o7777,
+        owner: (stat.st_uid, stat.st_gid),
         changed: (
             nanoseconds(stat.st_mtime, stat.st_mtime_nsec),
             nanoseconds(stat.st_ctime, stat.st_ctime_nsec),

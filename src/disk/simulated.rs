@@ -420,8 +420,8 @@ impl File for SimulatedFile {
         synced
     }
 
-    fn set_mode(&self, mode: u32) -> io::Result<()> {
-        self.change(|content| content.mode = mode)
+    fn set_access(&self, like: &Status) -> io::Result<()> {
+        self.change(|content| content.mode = like.mode)
     }
 }
 
@@ -431,6 +431,7 @@ fn status(state: &State, inode: usize) -> Status {
         identity: (0, inode as u64),
         octets: content.octets.len() as u64,
         mode: content.mode,
+        owner: (0, 0),
         changed: (content.changes, content.changes),
     }
 }

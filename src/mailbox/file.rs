@@ -173,7 +173,7 @@ impl FileStore {
         }
         let new = self.disk.open(&beside, Open::New)?;
         let written = (|| {
-            new.set_mode(status.mode)?;
+            new.set_access(&status)?;
             let mut at = 0;
             let kept = (1..)
                 .zip(&spans)

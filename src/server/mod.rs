@@ -1,1 +1,221 @@
-//! (under construction)
+//! The server: listeners, a limit on connections, a stop that loses nothing.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+
+use crate::credentials::Credentials;
+use crate::mailbox::Store;
+use crate::maillog::Log;
+use crate::net;
+use crate::net::drive::drive;
+use crate::net::stream::Stream;
+use crate::smtp::reply::Reply;
+use crate::smtp::server::{Session, Settings};
+
+pub mod delivery;
+
+use delivery::{Clerk, Office, Policy};
+
+/// How long messages in flight may take after the server was told to stop.
+const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long to wait when the system has no file handle for another connection.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How long it may take to tell a connection that there are too many.
+const TURN_AWAY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What a server is to be like.
+#[derive(Clone, Debug)]
+pub struct Configuration {
+    /// Where to listen; port 0 is a free one.
+    pub addresses: Vec<SocketAddr>,
+    /// What sessions offer and allow.
+    pub settings: Settings,
+    /// Whose mail is taken.
+    pub policy: Policy,
+    /// How many connections there may be at once.
+    pub connections_max: usize,
+}
+
+/// A server that listens.
+#[derive(Debug)]
+pub struct Server {
+    listeners: Vec<TcpListener>,
+    addresses: Vec<SocketAddr>,
+    shared: Arc<Shared>,
+    connections_max: usize,
+}
+
+#[derive(Debug)]
+struct Shared {
+    settings: Arc<Settings>,
+    office: Arc<Office>,
+    store: Arc<dyn Store>,
+    sessions: AtomicU64,
+    places: Arc<Semaphore>,
+}
+
+/// An address that cannot be listened on.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address}: {source}")]
+pub struct ListenError {
+    /// The address.
+    pub address: SocketAddr,
+    /// Why not.
+    pub source: io::Error,
+}
+
+/// The runtime that a server runs on: a thread a processor.
+///
+/// # Errors
+///
+/// The system has no threads to give.
+pub fn runtime() -> io::Result<Runtime> {
+    Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("serve")
+        .build()
+}
+
+impl Server {
+    /// Listens on all addresses. Connections wait until [`Server::run`]. Within a runtime only.
+    ///
+    /// # Errors
+    ///
+    /// The first address that cannot be listened on.
+    pub fn bind(
+        configuration: Configuration,
+        credentials: Arc<dyn Credentials>,
+        store: Arc<dyn Store>,
+        log: Log,
+    ) -> Result<Self, ListenError> {
+        let (mut listeners, mut addresses) = (Vec::new(), Vec::new());
+        for address in configuration.addresses {
+            let error = |source| ListenError { address, source };
+            let listener = net::listen(address).map_err(error)?;
+            addresses.push(listener.local_addr().map_err(error)?);
+            listeners.push(listener);
+        }
+        let hostname = configuration.settings.hostname.clone();
+        let office = Office::new(
+            configuration.policy,
+            hostname,
+            credentials,
+            Arc::clone(&store),
+            log,
+        );
+        let shared = Shared {
+            settings: Arc::new(configuration.settings),
+            office: Arc::new(office),
+            store,
+            sessions: AtomicU64::new(0),
+            places: Arc::new(Semaphore::new(configuration.connections_max)),
+        };
+        let connections_max = configuration.connections_max;
+        Ok(Self {
+            listeners,
+            addresses,
+            shared: Arc::new(shared),
+            connections_max,
+        })
+    }
+
+    /// Where it listens, in the order of the configuration.
+    #[must_use]
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Serves until `stop` is done. Then no connection is taken any more, messages in flight may
+    /// come to their end, everybody else is told 421, and the store is closed.
+    pub async fn run(self, stop: impl Future<Output = ()>) {
+        let log = self.shared.office.log().clone();
+        let (stopper, stopping) = watch::channel(false);
+        let mut acceptors = JoinSet::new();
+        for (listener, address) in self.listeners.into_iter().zip(&self.addresses) {
+            log.listening("smtp", *address);
+            let shared = Arc::clone(&self.shared);
+            acceptors.spawn(accept(listener, shared, stopping.clone()));
+        }
+        stop.await;
+        let places = Arc::clone(&self.shared.places);
+        log.stopping(self.connections_max - places.available_permits());
+        acceptors.shutdown().await;
+        // Nobody is left to hear it if there is no session.
+        stopper.send(true).unwrap_or_default();
+        let everybody = u32::try_from(self.connections_max).unwrap_or(u32::MAX);
+        // A session that is not done by then is cut off when the runtime goes.
+        drop(tokio::time::timeout(STOP_TIMEOUT, places.acquire_many(everybody)).await);
+        let store = Arc::clone(&self.shared.store);
+        drop(tokio::task::spawn_blocking(move || store.close()).await);
+        log.stopped();
+    }
+}
+
+async fn accept(listener: TcpListener, shared: Arc<Shared>, stopping: watch::Receiver<bool>) {
+    let mut has_warned = false;
+    loop {
+        match listener.accept().await {
+            Ok((stream, peer)) => {
+                has_warned = false;
+                begin(stream, peer, &shared, &stopping);
+            }
+            // The client went away while it waited.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+            Err(error) => {
+                if !has_warned {
+                    let log = shared.office.log();
+                    log.warning(&format!("cannot take connections for now: {error}"));
+                }
+                has_warned = true;
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+fn begin(
+    stream: TcpStream,
+    peer: SocketAddr,
+    shared: &Arc<Shared>,
+    stopping: &watch::Receiver<bool>,
+) {
+    let stream = Stream::new(stream);
+    let Ok(place) = Arc::clone(&shared.places).try_acquire_owned() else {
+        shared.office.log().turned_away(peer);
+        tokio::spawn(turn_away(stream));
+        return;
+    };
+    let shared = Arc::clone(shared);
+    let stopping = stopping.clone();
+    tokio::spawn(async move {
+        serve(stream, peer, &shared, stopping).await;
+        drop(place);
+    });
+}
+
+async fn serve(stream: Stream, peer: SocketAddr, shared: &Shared, stopping: watch::Receiver<bool>) {
+    let number = shared.sessions.fetch_add(1, Ordering::Relaxed) + 1;
+    let mut clerk = Clerk::new(Arc::clone(&shared.office), number, peer);
+    clerk.log().connected(peer);
+    let mut session = Session::new(Arc::clone(&shared.settings), Instant::now());
+    let timeout = shared.settings.timeout;
+    let driven = drive(&mut session, stream, &mut clerk, stopping, timeout).await;
+    clerk.log().closed(driven.err().as_ref());
+}
+
+async fn turn_away(stream: Stream) {
+    let mut reply = Vec::new();
+    Reply::TOO_MANY_CONNECTIONS.encode(&mut reply);
+    let deadline = Instant::now() + TURN_AWAY_TIMEOUT;
+    if stream.write(&reply, deadline).await.is_ok() {
+        stream.close().await;
+    }
+}

@@ -1,0 +1,352 @@
+//! `minismtp mailbox`: list, show and delete mail, with or without a running server.
+
+use std::str::FromStr;
+use std::sync::Arc;
+
+use clap::Subcommand;
+use serde_json::{Value, json};
+
+use super::Global;
+use super::report::{ExitStatus, Failure, Output};
+use crate::credentials::{Credentials, CredentialsFile};
+use crate::disk::Disk;
+use crate::mailbox::file::FileStore;
+use crate::mailbox::format::Record;
+use crate::mailbox::{CopyError, Mailbox, Store};
+use crate::user::UserName;
+
+/// List, show and delete mail
+///
+/// Works on the files, with or without a running server. Messages are numbered from 1, the oldest
+/// first.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  How much mail everybody has:
+      minismtp mailbox list
+
+  The whole mailbox, as it is stored:
+      minismtp mailbox show Andrew
+
+  The newest message, in a script:
+      minismtp mailbox show Andrew last
+
+  Delete the first and the third:
+      minismtp mailbox delete Andrew 1 3")]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    List(ListArgs),
+    Show(ShowArgs),
+    Delete(DeleteArgs),
+}
+
+/// List a user's messages, or every user with the number of messages
+///
+/// A message is a line: number, time of arrival, sender, subject.
+#[derive(Debug, clap::Args)]
+struct ListArgs {
+    /// The user, in any case
+    #[arg(value_name = "NAME")]
+    name: Option<UserName>,
+
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Print messages as they are stored
+///
+/// A record is four lines, the content, and a line with only a full stop. Content lines that begin
+/// with a full stop have one more in front, as in the file; `--json` gives them without.
+#[derive(Debug, clap::Args)]
+struct ShowArgs {
+    /// The user, in any case
+    #[arg(value_name = "NAME")]
+    name: UserName,
+
+    /// Which messages: a number, a range as 2-5, or `last`; all without it
+    #[arg(value_name = "N|N-M|last")]
+    which: Option<Which>,
+
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Delete messages by number
+///
+/// All that are named, or none if one does not exist. Numbers are as `list` shows them at that
+/// moment; afterwards the later messages move up.
+#[derive(Debug, clap::Args)]
+struct DeleteArgs {
+    /// The user, in any case
+    #[arg(value_name = "NAME")]
+    name: UserName,
+
+    /// The messages: numbers, ranges as 2-5, or `last`
+    #[arg(value_name = "N", required = true)]
+    which: Vec<Which>,
+}
+
+/// Messages, by number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Which {
+    Last,
+    Range(usize, usize),
+}
+
+impl FromStr for Which {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.eq_ignore_ascii_case("last") {
+            return Ok(Self::Last);
+        }
+        let number = |text: &str| match text.parse() {
+            Ok(0) => Err("messages are numbered from 1".to_owned()),
+            Ok(number) => Ok(number),
+            Err(_) => Err("a number, a range as 2-5, or `last`".to_owned()),
+        };
+        match text.split_once('-') {
+            None => number(text).map(|number| Self::Range(number, number)),
+            Some((first, last)) => match (number(first)?, number(last)?) {
+                (first, last) if first <= last => Ok(Self::Range(first, last)),
+                _ => Err("a range goes up, as 2-5".to_owned()),
+            },
+        }
+    }
+}
+
+impl Which {
+    /// First and last number, in a mailbox of `count` messages.
+    fn bounds(self, count: usize) -> Result<(usize, usize), Failure> {
+        match self {
+            Self::Last if count == 0 => Err(Failure::new(ExitStatus::No, "the mailbox is empty")),
+            Self::Last => Ok((count, count)),
+            Self::Range(_, last) if last > count => Err(no_such_message(last, count)),
+            Self::Range(first, last) => Ok((first, last)),
+        }
+    }
+}
+
+/// Runs `minismtp mailbox`.
+pub(super) fn run(args: &Args, global: &Global, out: &mut Output) -> Result<(), Failure> {
+    let root = Root::open(global)?;
+    match &args.command {
+        Command::List(ListArgs {
+            name: Some(name),
+            json,
+        }) => root.list(name, *json, out),
+        Command::List(ListArgs { name: None, json }) => root.list_users(*json, out),
+        Command::Show(args) => root.show(args, out),
+        Command::Delete(args) => root.delete(args, out),
+    }
+}
+
+/// Users and their mail; `None` where there is no root yet.
+struct Root(Option<(CredentialsFile, FileStore)>);
+
+impl Root {
+    fn open(global: &Global) -> Result<Self, Failure> {
+        let disk: Option<Arc<dyn Disk>> = global.root()?.open_existing()?;
+        Ok(Self(disk.map(|disk| {
+            (
+                CredentialsFile::new(Arc::clone(&disk)),
+                FileStore::visit(disk),
+            )
+        })))
+    }
+
+    /// The store, and the user in the spelling that the store has. Mail of a user who was removed
+    /// can still be read.
+    fn user(&self, name: &UserName) -> Result<(&FileStore, UserName), Failure> {
+        let no_such_user = || {
+            Failure::new(ExitStatus::NoUser, format_args!("no such user: `{name}`"))
+                .hint("`minismtp users list` names them all")
+        };
+        let Self(Some((credentials, store))) = self else {
+            return Err(no_such_user());
+        };
+        if let Some(user) = credentials.find(name.as_str())? {
+            return Ok((store, user));
+        }
+        let orphan = store
+            .users()?
+            .into_iter()
+            .find(|user| user.is(name.as_str()));
+        Ok((store, orphan.ok_or_else(no_such_user)?))
+    }
+
+    fn list_users(&self, json: bool, out: &mut Output) -> Result<(), Failure> {
+        let mut counts = Vec::new();
+        if let Self(Some((credentials, store))) = self {
+            let mut users = credentials.list()?;
+            users.extend(store.users()?);
+            let mut seen = std::collections::HashSet::new();
+            for user in users.into_iter().filter(|user| seen.insert(user.key())) {
+                let count = store.open(&user)?.count();
+                counts.push((user, count));
+            }
+        }
+        if json {
+            let rows = counts
+                .iter()
+                .map(|(user, count)| json!({ "user": user.as_str(), "messages": count }));
+            return out.result(Value::Array(rows.collect()));
+        }
+        let width = counts
+            .iter()
+            .map(|(_, count)| count.to_string().len())
+            .max()
+            .unwrap_or(0);
+        for (user, count) in counts {
+            out.result(format_args!("{count:width$}  {user}"))?;
+        }
+        Ok(())
+    }
+
+    fn list(&self, name: &UserName, json: bool, out: &mut Output) -> Result<(), Failure> {
+        let (store, user) = self.user(name)?;
+        let mailbox = store.open(&user)?;
+        warn_of_torn(&*mailbox, out);
+        let count = mailbox.count();
+        let width = count.to_string().len();
+        let mut rows = Vec::new();
+        for number in 1..=count {
+            let Some(record) = mailbox.summary(number)? else {
+                break;
+            };
+            if json {
+                rows.push(summary_json(number, &record));
+            } else {
+                let Record {
+                    received,
+                    from,
+                    subject,
+                    ..
+                } = record;
+                out.result(format_args!(
+                    "{number:width$}  {received}  {from}  {subject}"
+                ))?;
+            }
+        }
+        if json {
+            out.result(Value::Array(rows))
+        } else {
+            Ok(())
+        }
+    }
+
+    fn show(&self, args: &ShowArgs, out: &mut Output) -> Result<(), Failure> {
+        let (store, user) = self.user(&args.name)?;
+        let mailbox = store.open(&user)?;
+        warn_of_torn(&*mailbox, out);
+        let (first, last) = match args.which {
+            None => (1, mailbox.count()),
+            Some(which) => which.bounds(mailbox.count())?,
+        };
+        let mut rows = Vec::new();
+        for number in first..=last {
+            if args.json {
+                let mut octets = Vec::new();
+                mailbox.copy(number, &mut octets)?;
+                let record = Record::parse(&octets);
+                let mut row = summary_json(number, &record);
+                row["full"] = record.is_full.into();
+                row["content"] = String::from_utf8_lossy(&record.content).into();
+                rows.push(row);
+            } else {
+                mailbox.copy(number, out.stdout())?;
+            }
+        }
+        if args.json {
+            out.result(Value::Array(rows))
+        } else {
+            out.write(b"")
+        }
+    }
+
+    fn delete(&self, args: &DeleteArgs, out: &mut Output) -> Result<(), Failure> {
+        let (store, user) = self.user(&args.name)?;
+        let count = store.open(&user)?.count();
+        let mut numbers = std::collections::BTreeSet::new();
+        for which in &args.which {
+            let (first, last) = which.bounds(count)?;
+            numbers.extend(first..=last);
+        }
+        let numbers: Vec<usize> = numbers.into_iter().collect();
+        if let Some(missing) = store.expunge(&user, &numbers)?.first() {
+            return Err(no_such_message(*missing, store.open(&user)?.count()));
+        }
+        let messages = if numbers.len() == 1 {
+            "message"
+        } else {
+            "messages"
+        };
+        out.done(format_args!(
+            "deleted {} {messages} of {user}",
+            numbers.len()
+        ))
+    }
+}
+
+fn summary_json(number: usize, record: &Record) -> Value {
+    json!({
+        "number": number,
+        "received": record.received,
+        "from": record.from,
+        "to": record.to,
+        "subject": record.subject,
+    })
+}
+
+fn warn_of_torn(mailbox: &dyn Mailbox, out: &mut Output) {
+    let octets = mailbox.torn_octets();
+    if octets > 0 {
+        out.warning(format_args!(
+            "{octets} octets behind the last whole message are left out: torn, or being written now"
+        ));
+    }
+}
+
+fn no_such_message(number: usize, count: usize) -> Failure {
+    let messages = if count == 1 { "message" } else { "messages" };
+    Failure::new(
+        ExitStatus::No,
+        format_args!("no message {number}: the mailbox has {count} {messages}"),
+    )
+}
+
+impl From<CopyError> for Failure {
+    fn from(error: CopyError) -> Self {
+        match error {
+            CopyError::Read(error) => error.into(),
+            CopyError::Write(error) => Self::stdout(&error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_are_named_by_number() {
+        for (text, which) in [
+            ("1", Which::Range(1, 1)),
+            ("2-5", Which::Range(2, 5)),
+            ("last", Which::Last),
+            ("LAST", Which::Last),
+        ] {
+            assert_eq!(text.parse(), Ok(which), "{text}");
+        }
+        for text in ["", "0", "-1", "5-2", "1-", "0-3", "x", "1,2"] {
+            assert!(text.parse::<Which>().is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,380 @@
+//! `minismtp serve`: flags to configuration to server.
+
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::num::NonZeroU64;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::Global;
+use super::report::{ExitStatus, Failure, Output};
+use crate::address::is_domain;
+use crate::credentials::{Credentials, CredentialsFile};
+use crate::mailbox::file::FileStore;
+use crate::mailbox::{Store, StoreError};
+use crate::maillog::{Level, Log};
+use crate::server::delivery::Policy;
+use crate::server::{Configuration, ListenError, Server, runtime};
+use crate::smtp::limits;
+use crate::smtp::server::Settings;
+
+/// File handles that are not connections: mailboxes that are open, the journal, the log.
+const OTHER_FILES: u64 = 640;
+/// Connections at once where nothing else is said and the system has the handles.
+const CONNECTIONS_MAX: usize = 10_000;
+
+/// Receive mail over SMTP and file it in the users' mailboxes
+///
+/// Prints `listening smtp ADDRESS` on standard output once it takes connections, and logs on
+/// standard error, a line an event. SIGTERM and SIGINT end it: messages in flight are finished, up
+/// to ten seconds, and nothing that was acknowledged is lost, then or in any crash.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  Serve the users in the `logincred.txt` of the current directory, on port 2525:
+      minismtp serve --port 2525
+
+  The same as NITC's lab has it:
+      minismtp serve 2525
+
+  For a test: on a free port, which the first line of output tells:
+      minismtp serve --port 0 --root /tmp/mail
+
+  For a home network, only for two domains:
+      minismtp serve --port 25 --host 0.0.0.0 --host :: --domain home.arpa --domain example.org")]
+pub(crate) struct Args {
+    /// The port to listen on, as NITC's lab gives it
+    #[arg(value_name = "PORT", conflicts_with = "port")]
+    my_port: Option<u16>,
+
+    /// The port to listen on; 0 is a free one [default: 2525]
+    #[arg(short, long, value_name = "PORT")]
+    port: Option<u16>,
+
+    /// An address or name of this machine to listen on; may be given more than once
+    #[arg(long, value_name = "HOST", default_value = "127.0.0.1")]
+    host: Vec<String>,
+
+    /// A domain whose mail is ours; may be given more than once. Without it, every domain is
+    #[arg(long, value_name = "DOMAIN", value_parser = domain)]
+    domain: Vec<String>,
+
+    /// The user who gets mail for users that do not exist
+    #[arg(long, value_name = "NAME")]
+    catch_all: Option<String>,
+
+    /// Whether senders have to log in
+    #[arg(long, value_name = "WHEN", value_enum, default_value_t = Auth::Optional)]
+    auth: Auth,
+
+    /// The largest message, in octets, or with K, M or G behind
+    #[arg(long, value_name = "SIZE", default_value = "25M", value_parser = size)]
+    max_message_size: NonZeroU64,
+
+    /// How many recipients a message may have, 100 at least
+    #[arg(long, value_name = "N", default_value_t = limits::RECIPIENTS_MAX, value_parser = recipients)]
+    max_recipients: usize,
+
+    /// How many connections there may be at once [default: 10000, or as many as the system has
+    /// file handles for]
+    #[arg(long, value_name = "N", value_parser = connections)]
+    max_connections: Option<usize>,
+
+    /// How long to wait for a command or for more text, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = limits::SERVER_TIMEOUT.as_secs(),
+          value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    timeout: u64,
+
+    /// The name that the server calls itself [default: the machine's name]
+    #[arg(long, value_name = "NAME", value_parser = domain)]
+    hostname: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Auth {
+    /// Whoever does not log in may send too, but not as a local user from another machine
+    Optional,
+    /// Only users who logged in may send
+    Required,
+}
+
+/// Runs `minismtp serve`.
+pub(super) fn run(args: &Args, global: &Global, out: &mut Output) -> Result<(), Failure> {
+    let addresses = addresses(args)?;
+    let disk = global.root()?.open()?;
+    let credentials = Arc::new(CredentialsFile::new(Arc::clone(&disk)));
+    let log = Log::new(level(global), Box::new(io::stderr()));
+    check_users(&*credentials, args.catch_all.as_deref(), &log)?;
+    let connections_max = connections_max(args.max_connections, out);
+
+    let runtime = runtime().map_err(|error| {
+        Failure::new(ExitStatus::Internal, format_args!("cannot start: {error}"))
+    })?;
+    let reporter = log.clone();
+    let store = FileStore::serve(disk, Box::new(move |finding| reporter.warning(finding)))?;
+    let store: Arc<dyn Store> = Arc::new(store);
+    let configuration = Configuration {
+        addresses,
+        settings: Settings {
+            hostname: args.hostname.clone().unwrap_or_else(hostname),
+            message_octets_max: args.max_message_size.get(),
+            recipients_max: args.max_recipients,
+            timeout: Duration::from_secs(args.timeout),
+            login_required: args.auth == Auth::Required,
+        },
+        policy: Policy {
+            domains: args.domain.clone(),
+            catch_all: args.catch_all.clone(),
+        },
+        connections_max,
+    };
+    let served = runtime.block_on(async {
+        let server = Server::bind(configuration, credentials, store, log.clone())?;
+        // Before anybody is told that we are there: a signal must not find us unprepared.
+        let stop = Stop::new()?;
+        for address in server.addresses() {
+            out.result(format_args!("listening smtp {address}"))?;
+        }
+        server.run(stop.wait()).await;
+        Ok(())
+    });
+    runtime.shutdown_timeout(Duration::ZERO);
+    log.close();
+    served
+}
+
+/// The signals that end a server.
+struct Stop {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Stop {
+    fn new() -> Result<Self, Failure> {
+        let listen = |kind| {
+            signal(kind).map_err(|error| {
+                Failure::new(
+                    ExitStatus::Internal,
+                    format_args!("cannot catch signals: {error}"),
+                )
+            })
+        };
+        Ok(Self {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+            hangup: listen(SignalKind::hangup())?,
+        })
+    }
+
+    /// Waits for SIGTERM or SIGINT. SIGHUP does no harm: users are read anew at each login and
+    /// recipient anyway.
+    async fn wait(mut self) {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return,
+                _ = self.interrupt.recv() => return,
+                _ = self.hangup.recv() => {}
+            }
+        }
+    }
+}
+
+fn level(global: &Global) -> Level {
+    match (global.quiet, global.verbose) {
+        (true, _) => Level::Warning,
+        (false, 0) => Level::Mail,
+        (false, _) => Level::Dialog,
+    }
+}
+
+/// Finds out now what would else be found out with the first mail.
+fn check_users(
+    credentials: &dyn Credentials,
+    catch_all: Option<&str>,
+    log: &Log,
+) -> Result<(), Failure> {
+    for warning in credentials.warnings()? {
+        log.warning(&warning.to_string());
+    }
+    if credentials.list()?.is_empty() {
+        log.warning("there are no users yet; `minismtp users add NAME` makes one");
+    }
+    match catch_all {
+        Some(name) if credentials.find(name)?.is_none() => Err(Failure::new(
+            ExitStatus::Configuration,
+            format_args!("`--catch-all {name}`: there is no such user"),
+        )
+        .hint(format_args!("`minismtp users add {name}` makes one"))),
+        _ => Ok(()),
+    }
+}
+
+fn addresses(args: &Args) -> Result<Vec<SocketAddr>, Failure> {
+    let port = args.my_port.or(args.port).unwrap_or(2525);
+    let mut addresses: Vec<SocketAddr> = Vec::new();
+    for host in &args.host {
+        let name = host.trim_start_matches('[').trim_end_matches(']');
+        let found = (name, port).to_socket_addrs().map_err(|error| {
+            Failure::new(
+                ExitStatus::NoHost,
+                format_args!("cannot listen on `{host}`: {error}"),
+            )
+        })?;
+        for address in found {
+            if !addresses.contains(&address) {
+                addresses.push(address);
+            }
+        }
+    }
+    Ok(addresses)
+}
+
+/// As many connections as were asked for, or as there can be.
+fn connections_max(asked: Option<usize>, out: &mut Output) -> usize {
+    let wanted = asked.unwrap_or(CONNECTIONS_MAX);
+    let needed = wanted as u64 + OTHER_FILES;
+    let limit = getrlimit(Resource::Nofile);
+    let allowed = limit.maximum.unwrap_or(u64::MAX);
+    if limit.current.is_some_and(|current| current < needed) {
+        let raised = Rlimit {
+            current: Some(needed.min(allowed)),
+            maximum: limit.maximum,
+        };
+        // What cannot be raised is found out below.
+        setrlimit(Resource::Nofile, raised).unwrap_or_default();
+    }
+    let handles = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let possible = usize::try_from(handles.saturating_sub(OTHER_FILES).max(handles / 4));
+    let connections = wanted.min(possible.unwrap_or(usize::MAX)).max(1);
+    if asked.is_some() && connections < wanted {
+        out.warning(format_args!(
+            "only {connections} connections at once: the system allows {handles} open files"
+        ));
+    }
+    connections
+}
+
+/// The machine's name, if it can stand in a greeting.
+fn hostname() -> String {
+    let name = rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned();
+    if is_domain(&name) && name.is_ascii() {
+        name
+    } else {
+        "localhost".to_owned()
+    }
+}
+
+fn domain(text: &str) -> Result<String, String> {
+    if is_domain(text) {
+        Ok(text.to_owned())
+    } else {
+        Err("not a domain name".to_owned())
+    }
+}
+
+fn size(text: &str) -> Result<NonZeroU64, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = match text[digits.len()..].to_ascii_uppercase().as_str() {
+        "" | "B" => 1,
+        "K" | "KB" | "KIB" => 1024,
+        "M" | "MB" | "MIB" => 1024 * 1024,
+        "G" | "GB" | "GIB" => 1024 * 1024 * 1024,
+        _ => return Err("a size is a number of octets, or a number with K, M or G".to_owned()),
+    };
+    let number: u64 = digits
+        .parse()
+        .map_err(|_| "a size is a number, such as 25M or 1000000".to_owned())?;
+    let octets = number
+        .checked_mul(unit)
+        .ok_or("that is more than there is")?;
+    // RFC 5321 §4.5.3.1.7 wants 64 KiB at least; tests want to see small limits.
+    NonZeroU64::new(octets).ok_or_else(|| "a message has at least one octet".to_owned())
+}
+
+fn recipients(text: &str) -> Result<usize, String> {
+    let number: usize = text.parse().map_err(|_| "not a number".to_owned())?;
+    if number < limits::RECIPIENTS_MIN {
+        return Err(format!(
+            "a server takes {} at least (RFC 5321)",
+            limits::RECIPIENTS_MIN
+        ));
+    }
+    Ok(number)
+}
+
+fn connections(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) | Err(_) => Err("a number from 1 on".to_owned()),
+        Ok(number) => Ok(number),
+    }
+}
+
+impl From<ListenError> for Failure {
+    fn from(error: ListenError) -> Self {
+        let failure = Self::new(ExitStatus::CannotCreate, &error);
+        match error.source.kind() {
+            io::ErrorKind::AddrInUse => failure.hint(
+                "another program has that port; stop it, or take another with `--port N` \
+                 (0 finds a free one)",
+            ),
+            io::ErrorKind::PermissionDenied => {
+                failure.hint("ports below 1024 are the system's; take another with `--port N`")
+            }
+            io::ErrorKind::AddrNotAvailable => {
+                failure.hint("`--host` takes an address of this machine")
+            }
+            _ => failure,
+        }
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::InUse { .. } => Self::new(ExitStatus::TryAgain, &error)
+                .hint("stop that server, or name another directory with `--root DIR`"),
+            StoreError::Io { .. } => Self::new(ExitStatus::InputOutput, &error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_have_units() {
+        for (text, octets) in [
+            ("1", 1),
+            ("64K", 65_536),
+            ("25M", 26_214_400),
+            ("1g", 1 << 30),
+        ] {
+            assert_eq!(size(text).map(NonZeroU64::get), Ok(octets), "{text}");
+        }
+        for text in [
+            "",
+            "M",
+            "0",
+            "-1",
+            "1.5M",
+            "1T",
+            "99999999999999999999",
+            "99999999999G",
+        ] {
+            assert!(size(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_machines_name_can_stand_in_a_greeting() {
+        assert!(is_domain(&hostname()));
+    }
+}

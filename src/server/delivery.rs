@@ -1,0 +1,365 @@
+//! Answers an SMTP session's questions from the credentials and the store.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use chrono::Local;
+use tokio::sync::{Semaphore, oneshot};
+
+use crate::address::{Address, ForwardPath, ReversePath};
+use crate::credentials::{Credentials, CredentialsError};
+use crate::mailbox::spool::Spool;
+use crate::mailbox::{AppendError, Message, Store};
+use crate::maillog::{Log, SessionLog};
+use crate::message::trace::{Trace, mailbox_date};
+use crate::net::drive::Owner;
+use crate::sasl::Login;
+use crate::smtp::Event;
+use crate::smtp::reply::Severity;
+use crate::smtp::server::{Answer, Delivery, Question, Session};
+use crate::user::UserName;
+
+/// Logins that may wait for a processor; one more is told to try later.
+const LOGINS_WAITING_MAX: usize = 64;
+/// How long the answer to a wrong password is held back, times how often it was wrong.
+const LOGIN_FAILURE_DELAY: Duration = Duration::from_secs(1);
+
+/// Whose mail is taken.
+#[derive(Clone, Debug, Default)]
+pub struct Policy {
+    /// Our domains; with none, every domain is ours (as in NITC's lab).
+    pub domains: Vec<String>,
+    /// Who gets mail for users that do not exist.
+    pub catch_all: Option<String>,
+}
+
+/// What all sessions share.
+#[derive(Debug)]
+pub struct Office {
+    policy: Policy,
+    hostname: String,
+    credentials: Arc<dyn Credentials>,
+    store: Arc<dyn Store>,
+    log: Log,
+    /// A password check takes a processor and 19 MiB for a while: no more at once than there
+    /// are processors.
+    login_turns: Semaphore,
+    logins_waiting: Semaphore,
+    messages: AtomicU64,
+}
+
+impl Office {
+    /// Opens.
+    #[must_use]
+    pub fn new(
+        policy: Policy,
+        hostname: String,
+        credentials: Arc<dyn Credentials>,
+        store: Arc<dyn Store>,
+        log: Log,
+    ) -> Self {
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        Self {
+            policy,
+            hostname,
+            credentials,
+            store,
+            log,
+            login_turns: Semaphore::new(processors),
+            logins_waiting: Semaphore::new(LOGINS_WAITING_MAX),
+            messages: AtomicU64::new(0),
+        }
+    }
+
+    /// The log.
+    #[must_use]
+    pub fn log(&self) -> &Log {
+        &self.log
+    }
+
+    fn is_ours(&self, address: &Address) -> bool {
+        let domains = &self.policy.domains;
+        domains.is_empty()
+            || domains
+                .iter()
+                .any(|domain| domain.eq_ignore_ascii_case(address.domain()))
+    }
+
+    /// The user that an address belongs to: the local part, or what stands before its `+`.
+    fn user_of(&self, address: &Address) -> Result<Option<UserName>, CredentialsError> {
+        let name = address.local_part();
+        match (self.credentials.find(name)?, name.split_once('+')) {
+            (None, Some((untagged, _))) => self.credentials.find(untagged),
+            (found, _) => Ok(found),
+        }
+    }
+
+    fn recipient(&self, path: &ForwardPath) -> Result<Answer, CredentialsError> {
+        let found = match path {
+            ForwardPath::Postmaster => self.postmaster()?,
+            ForwardPath::Address(address) if !self.is_ours(address) => return Ok(Answer::NotOurs),
+            ForwardPath::Address(address) => match self.user_of(address)? {
+                None if address.local_part().eq_ignore_ascii_case("postmaster") => {
+                    self.postmaster()?
+                }
+                None => self.catch_all()?,
+                user => user,
+            },
+        };
+        Ok(found.map_or(Answer::NoSuchUser, Answer::Recipient))
+    }
+
+    fn catch_all(&self) -> Result<Option<UserName>, CredentialsError> {
+        match &self.policy.catch_all {
+            None => Ok(None),
+            Some(name) => self.credentials.find(name),
+        }
+    }
+
+    /// Somebody always reads the postmaster's mail (RFC 5321 §4.5.1).
+    fn postmaster(&self) -> Result<Option<UserName>, CredentialsError> {
+        if let Some(user) = self.credentials.find("postmaster")? {
+            return Ok(Some(user));
+        }
+        if let Some(user) = self.catch_all()? {
+            return Ok(Some(user));
+        }
+        Ok(self.credentials.list()?.into_iter().next())
+    }
+
+    fn sender(
+        &self,
+        path: &ReversePath,
+        login: Option<&UserName>,
+        peer: SocketAddr,
+    ) -> Result<Answer, CredentialsError> {
+        let Some(address) = path.address() else {
+            return Ok(Answer::Accept);
+        };
+        if login.is_none() && peer.ip().to_canonical().is_loopback() {
+            return Ok(Answer::Accept);
+        }
+        let owner = if self.is_ours(address) {
+            self.user_of(address)?
+        } else {
+            None
+        };
+        Ok(match (login, owner) {
+            (None, None) => Answer::Accept,
+            (None, Some(_)) => Answer::LoginFirst,
+            (Some(user), Some(owner)) if *user == owner => Answer::Accept,
+            (Some(_), _) => Answer::NotYours,
+        })
+    }
+
+    /// A name for a message: when it came, and a number that makes it the only one.
+    fn message_id(&self) -> String {
+        let number = self.messages.fetch_add(1, Ordering::Relaxed);
+        format!("{:x}.{number:x}", Local::now().timestamp_micros())
+    }
+}
+
+/// The owner of one session.
+#[derive(Debug)]
+pub struct Clerk {
+    office: Arc<Office>,
+    log: SessionLog,
+    peer: SocketAddr,
+    spool: Option<Spool>,
+    login_failures: u32,
+    /// The command that the next reply is to, for the log.
+    command: String,
+}
+
+impl Clerk {
+    /// Serves the session of that number.
+    #[must_use]
+    pub fn new(office: Arc<Office>, session: u64, peer: SocketAddr) -> Self {
+        let log = office.log.session(session);
+        Self {
+            office,
+            log,
+            peer,
+            spool: None,
+            login_failures: 0,
+            command: String::new(),
+        }
+    }
+
+    /// The session's log.
+    #[must_use]
+    pub fn log(&self) -> &SessionLog {
+        &self.log
+    }
+
+    async fn login(&mut self, login: Login) -> Answer {
+        let Ok(_place) = self.office.logins_waiting.try_acquire() else {
+            return Answer::TryLater;
+        };
+        let Ok(_turn) = self.office.login_turns.acquire().await else {
+            return Answer::TryLater;
+        };
+        let credentials = Arc::clone(&self.office.credentials);
+        let name = login.user.clone();
+        let verify = move || credentials.verify(&login.user, &login.password);
+        match tokio::task::spawn_blocking(verify).await {
+            Ok(Ok(Some(user))) => {
+                self.log.logged_in(&user);
+                Answer::LoggedIn(user)
+            }
+            Ok(Ok(None)) => {
+                self.log.login_failed(&name, self.peer);
+                self.login_failures += 1;
+                drop((_turn, _place));
+                tokio::time::sleep(LOGIN_FAILURE_DELAY * self.login_failures).await;
+                Answer::BadCredentials
+            }
+            Ok(Err(error)) => self.try_later("login", &error),
+            Err(error) => self.try_later("login", &error),
+        }
+    }
+
+    fn take_text(&mut self, text: &[u8]) -> Answer {
+        let spool = self.spool.get_or_insert_with(|| self.office.store.spool());
+        let pushed = if spool.will_write(text.len()) {
+            // A disk may be slow; the other sessions of this thread go on meanwhile.
+            tokio::task::block_in_place(|| spool.push(text))
+        } else {
+            spool.push(text)
+        };
+        match pushed {
+            Ok(()) => Answer::Accept,
+            Err(error) => {
+                let error = AppendError::from_disk("the spool file", &error);
+                self.log.failed("spool", &error);
+                refusal(&error)
+            }
+        }
+    }
+
+    async fn deliver(&mut self, delivery: Delivery) -> Answer {
+        let id = self.office.message_id();
+        let spool = self
+            .spool
+            .take()
+            .unwrap_or_else(|| self.office.store.spool());
+        let received = Local::now();
+        let forward_path = match delivery.recipients.as_slice() {
+            [(path, _)] => Some(path.to_string()),
+            _ => None,
+        };
+        let trace = Trace {
+            client_name: &delivery.client_name,
+            peer: self.peer.ip(),
+            hostname: &self.office.hostname,
+            protocol: delivery.protocol,
+            id: &id,
+            forward_path,
+            received,
+        };
+        let recipients = self.recipients(&delivery);
+        let users: Vec<UserName> = recipients.iter().map(|(user, _)| user.clone()).collect();
+        let message = Message {
+            trace: trace.fields(&delivery.reverse_path),
+            reverse_path: delivery.reverse_path.clone(),
+            recipients,
+            received: mailbox_date(&received),
+            text: spool,
+        };
+        let (sender, outcome) = oneshot::channel();
+        // Whoever is gone by then does not want to know.
+        let done = Box::new(move |outcome| drop(sender.send(outcome)));
+        self.office.store.append(message, done);
+        match outcome.await {
+            Ok(Ok(())) => {
+                self.log
+                    .delivered(&id, &delivery.reverse_path, &users, delivery.octets);
+                Answer::Delivered(id)
+            }
+            Ok(Err(error)) => {
+                self.log.not_delivered(&id, &error);
+                refusal(&error)
+            }
+            Err(closed) => {
+                self.log.not_delivered(&id, &closed);
+                Answer::Unknown
+            }
+        }
+    }
+
+    /// Each user once, with the first address that was given for them (a user may have many).
+    fn recipients(&self, delivery: &Delivery) -> Vec<(UserName, String)> {
+        let mut recipients: Vec<(UserName, String)> = Vec::new();
+        let mut seen = std::collections::HashSet::new();
+        for (path, user) in &delivery.recipients {
+            if seen.insert(user.clone()) {
+                let address = match path.address() {
+                    Some(address) => address.to_string(),
+                    None => format!("postmaster@{}", self.office.hostname),
+                };
+                recipients.push((user.clone(), address));
+            }
+        }
+        recipients
+    }
+
+    fn try_later(&self, what: &str, error: &dyn std::fmt::Display) -> Answer {
+        self.log.failed(what, error);
+        Answer::TryLater
+    }
+}
+
+impl Owner<Session> for Clerk {
+    async fn answer(&mut self, question: Question) -> Answer {
+        match question {
+            Question::Login(login) => self.login(login).await,
+            Question::Sender(path, login) => {
+                let answer = self.office.sender(&path, login.as_ref(), self.peer);
+                answer.unwrap_or_else(|error| self.try_later("sender", &error))
+            }
+            Question::Recipient(path) => {
+                let answer = self.office.recipient(&path);
+                answer.unwrap_or_else(|error| self.try_later("recipient", &error))
+            }
+            Question::Text(text) => self.take_text(&text),
+            Question::Deliver(delivery) => self.deliver(delivery).await,
+            Question::Discard => {
+                self.spool = None;
+                Answer::Accept
+            }
+        }
+    }
+
+    fn event(&mut self, event: Event) {
+        match event {
+            Event::Command(command) => {
+                self.log.command(&command);
+                self.command = command.to_string();
+            }
+            Event::Malformed(line) => {
+                self.log.command(&line);
+                self.command = line;
+            }
+            Event::AuthResponse => "(response)".clone_into(&mut self.command),
+            Event::Content(_) => "(message)".clone_into(&mut self.command),
+            Event::Text(_) => {}
+            Event::Reply(reply) => match reply.severity() {
+                Severity::Completed | Severity::Intermediate => self.log.reply(&reply),
+                Severity::Transient | Severity::Permanent => {
+                    self.log.refused(&self.command, &reply);
+                }
+            },
+        }
+    }
+}
+
+fn refusal(error: &AppendError) -> Answer {
+    match error {
+        AppendError::NoSpace(_) => Answer::NoSpace,
+        AppendError::Failed(_) => Answer::TryLater,
+        AppendError::Unknown(_) => Answer::Unknown,
+        AppendError::Loop(_) => Answer::Loop,
+    }
+}
