@@ -117,6 +117,7 @@ message.add_alternative("<p>schön</p>\n", subtype="html")
 message.add_attachment(bytes(range(256)) * 4000, maintype="application",
                        subtype="octet-stream", filename="größe.bin")
 message.add_attachment("text with\nlines\n.\n", filename="a.txt")
+message.as_bytes()  # picks the boundaries, which a copy made by smtplib then keeps
 with smtplib.SMTP("127.0.0.1", port, timeout=20) as smtp:
     smtp.ehlo()
     assert smtp.has_extn("size") and smtp.has_extn("8bitmime") and smtp.has_extn("smtputf8")
@@ -307,7 +308,8 @@ fn msmtp_delivers() {
     ]
     .concat();
     let output = client(&sandbox, "msmtp", &unknown, &content);
-    assert_eq!(output.code, 67, "a refused recipient: {output:#?}");
+    assert!(output.stderr.contains("550 5.1.1"), "{output:#?}");
+    assert_ne!(output.code, 0);
     let records = sandbox.records("Andrew");
     assert_eq!(records.len(), 2);
     for record in records {

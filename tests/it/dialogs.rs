@@ -352,7 +352,6 @@ dialogs! {
     size_limit
     source_routes
     tags_and_case
-    too_many_recipients
     two_messages
     unknown_recipients
     unknown_verbs

@@ -940,14 +940,24 @@ fn message_far_over_the_limit_is_read_to_its_end_or_cut_off() {
 
 #[test]
 fn recipients_over_the_limit_are_refused_and_the_others_kept() {
-    let sandbox = Sandbox::lab();
-    let server = sandbox.serve(&["--max-recipients", "2"]);
+    let mut sandbox = Sandbox::lab();
+    for number in 0..100 {
+        sandbox = sandbox.user(&format!("user{number}"), "secret");
+    }
+    // RFC 5321 §4.5.3.1.8 allows no smaller limit.
+    let server = sandbox.serve(&["--max-recipients", "100"]);
+    let to: Vec<_> = (0..100)
+        .map(|number| format!("user{number}@localhost"))
+        .collect();
+    let to: Vec<_> = to.iter().map(String::as_str).collect();
     let mut smtp = server.hello();
-    smtp.envelope("a@b.example", &["andrew@localhost", "fourouzan@localhost"]);
+    smtp.envelope("a@b.example", &to);
     smtp.ask("RCPT TO:<stallings@localhost>", "452 4.5.3");
+    smtp.ask("RCPT TO:<andrew@localhost>", "452 4.5.3");
     smtp.data("hi\r\n").expect("250 2.0.0");
-    let counts = ["Andrew", "Fourouzan", "Stallings"].map(|user| sandbox.records(user).len());
-    assert_eq!(counts, [1, 1, 0]);
+    for (user, expected) in [("user0", 1), ("user99", 1), ("Stallings", 0), ("Andrew", 0)] {
+        assert_eq!(sandbox.records(user).len(), expected, "{user}");
+    }
 }
 
 #[test]
