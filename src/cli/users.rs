@@ -12,6 +12,8 @@ use crate::credentials::{
     PasswordHash,
 };
 use crate::disk::Disk;
+use crate::mailbox::Store;
+use crate::mailbox::file::FileStore;
 use crate::secret::Secret;
 use crate::user::UserName;
 
@@ -74,10 +76,17 @@ Examples:
     ///
     /// The user can no longer log in or get mail. Messages that are there already are kept, and are
     /// there again for a user who is added with the same name.
-    #[command(after_long_help = "Example:\n  minismtp users remove Andrew")]
+    #[command(after_long_help = "\
+Examples:
+  minismtp users remove Andrew
+  minismtp users remove Andrew --with-mail")]
     Remove {
         #[command(flatten)]
         name: Name,
+
+        /// Remove the mailbox too, with all mail in it
+        #[arg(long)]
+        with_mail: bool,
     },
 
     /// Give a user another password
@@ -142,7 +151,7 @@ pub(super) fn run(args: &Args, global: &Global, out: &mut Output) -> Result<(), 
     match &args.command {
         Command::List { json } => list(&root, *json, out),
         Command::Add { name, password } => add(&root, &name.name, password, out),
-        Command::Remove { name } => remove(&root, &name.name, out),
+        Command::Remove { name, with_mail } => remove(&root, &name.name, *with_mail, out),
         Command::Passwd { name, password } => passwd(&root, &name.name, password, out),
         Command::Check { name, password } => check(&root, &name.name, password, out),
     }
@@ -188,9 +197,14 @@ fn add(
     out.done(format_args!("added user {name}"))
 }
 
-fn remove(root: &Root, name: &UserName, out: &mut Output) -> Result<(), Failure> {
+fn remove(root: &Root, name: &UserName, with_mail: bool, out: &mut Output) -> Result<(), Failure> {
     let (credentials, _) = existing_user(root, name, out)?;
+    // The user first: a mailbox that is gone must not come back with the next message.
     let name = credentials.remove(name.as_str())?;
+    if with_mail {
+        FileStore::visit(root.open()?).remove(&name)?;
+        return out.done(format_args!("removed user {name} and the mail"));
+    }
     out.done(format_args!("removed user {name}"))
 }
 
@@ -351,6 +365,7 @@ mod tests {
             name: Name {
                 name: UserName::new(name).unwrap(),
             },
+            with_mail: false,
         }
     }
 

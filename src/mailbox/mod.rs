@@ -13,6 +13,8 @@ pub mod journal;
 pub mod memory;
 pub mod recovery;
 pub mod spool;
+#[cfg(test)]
+mod tests;
 
 use format::Record;
 use spool::Spool;

@@ -1,0 +1,464 @@
+//! One suite for every store, and a power cut at every operation of the file store.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex, mpsc};
+
+use crate::address::ReversePath;
+use crate::disk::{self, Cut, Disk, Open, SimulatedDisk};
+use crate::user::UserName;
+
+use super::commit::{Committer, DIRECT_OCTETS_MIN, Job, JobRecord};
+use super::file::{FileStore, mailbox_path};
+use super::format::{self, Span};
+use super::memory::MemoryStore;
+use super::recovery::{self, Tail};
+use super::spool::{SPOOL_MEMORY_OCTETS, Spool, Text};
+use super::{AppendError, Message, Store};
+
+fn user(name: &str) -> UserName {
+    UserName::new(name).unwrap()
+}
+
+fn append(store: &dyn Store, to: &[&str], text: &str) -> Result<(), AppendError> {
+    let mut spool = store.spool();
+    for chunk in text.as_bytes().chunks(7000) {
+        spool.push(chunk).unwrap();
+    }
+    let message = Message {
+        reverse_path: ReversePath::parse("<s@h>").unwrap().0,
+        recipients: to
+            .iter()
+            .map(|name| (user(name), format!("{name}@h")))
+            .collect(),
+        trace: "Return-Path: <s@h>\nReceived: here\n".to_owned(),
+        received: "T".to_owned(),
+        text: spool,
+    };
+    let (sender, outcome) = mpsc::channel();
+    store.append(message, Box::new(move |done| sender.send(done).unwrap()));
+    outcome.recv().unwrap()
+}
+
+fn mail(store: &dyn Store, name: &str) -> Vec<String> {
+    let mailbox = store.open(&user(name)).unwrap();
+    assert_eq!(mailbox.torn_octets(), 0, "{name}");
+    (1..=mailbox.count())
+        .map(|number| {
+            let mut record = Vec::new();
+            assert!(mailbox.copy(number, &mut record).unwrap());
+            String::from_utf8(record).unwrap()
+        })
+        .collect()
+}
+
+fn stores() -> Vec<(&'static str, Box<dyn Store>)> {
+    let disk = Arc::new(SimulatedDisk::default());
+    let quiet = Box::new(|_: &str| {});
+    vec![
+        ("memory", Box::new(MemoryStore::default())),
+        ("file", Box::new(FileStore::serve(disk, quiet).unwrap())),
+        (
+            "visited",
+            Box::new(FileStore::visit(Arc::new(SimulatedDisk::default()))),
+        ),
+    ]
+}
+
+const PLAIN: &str = "From: s@h\nTo: Andrew@h\nSubject: x\n\n.\n..\nhi\n";
+
+#[test]
+fn every_store_keeps_what_it_is_given() {
+    for (what, store) in stores() {
+        let big = format!("Subject: big\n\n{}", ".x\n".repeat(SPOOL_MEMORY_OCTETS));
+        append(&*store, &["Andrew", "Berta"], PLAIN).unwrap();
+        append(&*store, &["Andrew"], &big).unwrap();
+        append(&*store, &["Berta"], "no header, no line end").unwrap();
+        let andrew = mail(&*store, "Andrew");
+        assert_eq!(
+            andrew[0], "From: s@h\nTo: Andrew@h\nSubject: x\nReceived: T\n..\n...\nhi\n.\n",
+            "{what}"
+        );
+        let big = big.replace("\n.", "\n..");
+        assert_eq!(
+            andrew[1],
+            format!(
+                "From: s@h\nTo: Andrew@h\nSubject: big\nReceived: T\n\
+                 Return-Path: <s@h>\nReceived: here\n{big}.\n"
+            ),
+            "{what}"
+        );
+        let berta = mail(&*store, "Berta");
+        assert!(
+            berta[0].contains("\nReturn-Path: <s@h>\nReceived: here\nFrom: s@h\n"),
+            "{what}"
+        );
+        assert!(
+            berta[1].ends_with("Received: here\nno header, no line end\n.\n"),
+            "{what}"
+        );
+        assert_eq!(
+            store.users().unwrap(),
+            [user("Andrew"), user("Berta")],
+            "{what}"
+        );
+        assert_eq!(mail(&*store, "Nobody"), Vec::<String>::new(), "{what}");
+    }
+}
+
+#[test]
+fn every_store_removes_what_it_is_told() {
+    for (what, store) in stores() {
+        for number in 1..=4 {
+            append(&*store, &["Andrew"], &format!("Subject: {number}\n\n")).unwrap();
+        }
+        let before = mail(&*store, "Andrew");
+        assert_eq!(
+            store.expunge(&user("Andrew"), &[2, 5, 0]).unwrap(),
+            [5, 0],
+            "{what}"
+        );
+        assert_eq!(mail(&*store, "Andrew"), before, "{what}");
+        assert!(
+            store.expunge(&user("Andrew"), &[1, 3]).unwrap().is_empty(),
+            "{what}"
+        );
+        assert_eq!(
+            mail(&*store, "Andrew"),
+            [before[1].clone(), before[3].clone()],
+            "{what}"
+        );
+        append(&*store, &["Andrew"], "Subject: 5\n\n").unwrap();
+        assert_eq!(mail(&*store, "Andrew").len(), 3, "{what}");
+        store.remove(&user("Andrew")).unwrap();
+        assert_eq!(mail(&*store, "Andrew"), Vec::<String>::new(), "{what}");
+        append(&*store, &["Andrew"], "Subject: 6\n\n").unwrap();
+        assert_eq!(mail(&*store, "Andrew").len(), 1, "{what}");
+        assert_eq!(store.expunge(&user("Nobody"), &[1]).unwrap(), [1], "{what}");
+    }
+}
+
+#[test]
+fn a_server_and_a_visitor_share_a_root() {
+    let disk: Arc<dyn Disk> = Arc::new(SimulatedDisk::default());
+    let findings = Arc::new(Mutex::new(Vec::new()));
+    let heard = Arc::clone(&findings);
+    let report = Box::new(move |what: &str| heard.lock().unwrap().push(what.to_owned()));
+    let server = FileStore::serve(Arc::clone(&disk), report).unwrap();
+    let visitor = FileStore::visit(Arc::clone(&disk));
+    assert!(
+        FileStore::serve(Arc::clone(&disk), Box::new(|_| {})).is_err(),
+        "one server at a time"
+    );
+    for number in 0..3 {
+        append(&server, &["Andrew"], &format!("Subject: {number}\n\n")).unwrap();
+    }
+    visitor.expunge(&user("Andrew"), &[1]).unwrap();
+    append(&server, &["Andrew"], "Subject: 3\n\n").unwrap();
+    append(&visitor, &["Andrew"], "Subject: 4\n\n").unwrap();
+    append(&server, &["Andrew", "Berta"], "Subject: 5\n\n").unwrap();
+    let subjects: String = mail(&server, "Andrew").concat();
+    let subjects: Vec<&str> = subjects
+        .lines()
+        .filter(|line| line.starts_with("Subject: "))
+        .step_by(2)
+        .collect();
+    assert_eq!(
+        subjects,
+        [
+            "Subject: 1",
+            "Subject: 2",
+            "Subject: 3",
+            "Subject: 4",
+            "Subject: 5"
+        ]
+    );
+    server.close();
+    assert_eq!(findings.lock().unwrap().as_slice(), [] as [&str; 0]);
+    assert_eq!(
+        disk.names(Path::new("")).unwrap(),
+        ["Andrew", "Berta"],
+        "nothing is left behind"
+    );
+}
+
+#[test]
+fn a_torn_record_is_set_aside() {
+    let whole = "From: a\nTo: b\nSubject: old\nReceived: T\nhi\n.\n";
+    for torn in [
+        "From: x@loc",
+        "From: x\nTo: y\nhi\n.",
+        "\0\0\0\0",
+        "From: x\n..\n",
+    ] {
+        let disk: Arc<dyn Disk> = Arc::new(SimulatedDisk::default());
+        disk.make_directory(Path::new("Andrew")).unwrap();
+        let path = mailbox_path("Andrew");
+        let file = disk.open(&path, Open::Write).unwrap();
+        file.write_at(format!("{whole}{torn}").as_bytes(), 0)
+            .unwrap();
+        let store = FileStore::visit(Arc::clone(&disk));
+        assert_eq!(
+            store.open(&user("Andrew")).unwrap().torn_octets(),
+            torn.len() as u64
+        );
+        append(&store, &["Andrew"], PLAIN).unwrap();
+        let records = mail(&store, "Andrew");
+        assert_eq!(records.len(), 2, "{torn:?}");
+        assert_eq!(records[0], whole, "{torn:?}");
+        let names = disk.names(Path::new("Andrew")).unwrap();
+        let aside = names
+            .iter()
+            .find(|name| name.starts_with("mymailbox.torn-"))
+            .unwrap();
+        let kept = disk::read(&*disk, &Path::new("Andrew").join(aside))
+            .unwrap()
+            .unwrap();
+        assert_eq!(kept, torn.as_bytes());
+    }
+}
+
+// --- power cuts and failing disks ---
+
+/// Sends a short script of messages; gives the subjects that were acknowledged, and those whose
+/// outcome is open.
+fn script(disk: &SimulatedDisk) -> (Vec<String>, Vec<String>) {
+    let (mut acknowledged, mut open) = (Vec::new(), Vec::new());
+    let disk: Arc<dyn Disk> = Arc::new(disk.clone());
+    let mut committer = Committer::new(Arc::clone(&disk));
+    for number in 0..6 {
+        // Batches of one and two, one and two recipients, small and large.
+        let jobs: Vec<Job> = (0..=number % 2)
+            .map(|part| job(&format!("{number}.{part}"), number == 3, number != 2))
+            .collect();
+        let subjects: Vec<String> = (0..=number % 2)
+            .map(|part| format!("{number}.{part}"))
+            .collect();
+        for (subject, outcome) in subjects.into_iter().zip(committer.commit(&jobs)) {
+            match outcome {
+                Ok(()) => acknowledged.push(subject),
+                Err(AppendError::Unknown(_)) => open.push(subject),
+                // A message that was refused while the power went may be there or not.
+                Err(_) if disk.status(Path::new("x")).is_err() => open.push(subject),
+                Err(_) => {}
+            }
+        }
+    }
+    if committer.close().is_err() {
+        // The next start recovers.
+    }
+    (acknowledged, open)
+}
+
+fn job(subject: &str, is_large: bool, is_for_both: bool) -> Job {
+    let lines = if is_large {
+        DIRECT_OCTETS_MIN as usize / 4
+    } else {
+        40
+    };
+    let text = format!(
+        "Subject: {subject}\n\n{}end {subject}\n.\n",
+        "abc\n".repeat(lines)
+    );
+    let users = if is_for_both {
+        &["Andrew", "Berta"][..]
+    } else {
+        &["Andrew"]
+    };
+    let record = |name: &&str| JobRecord {
+        user: (*name).to_owned(),
+        head: format!("From: s@h\nTo: {name}\nSubject: {subject}\nReceived: T\n").into_bytes(),
+        plain_body: None,
+    };
+    Job {
+        records: users.iter().map(record).collect(),
+        trace: b"Return-Path: <s@h>\nReceived: here\n".to_vec(),
+        text: Text::Memory(text.into_bytes()),
+    }
+}
+
+/// How often each subject is in a mailbox. Every record must be whole.
+fn subjects(disk: &dyn Disk, name: &str, when: &str) -> BTreeMap<String, usize> {
+    let mut found = BTreeMap::new();
+    let Some(octets) = disk::read(disk, &mailbox_path(name)).unwrap() else {
+        return found;
+    };
+    let file = disk.open(&mailbox_path(name), Open::Read).unwrap();
+    let spans = format::spans(&*file).unwrap();
+    assert_eq!(
+        spans.last().map_or(0, Span::end),
+        octets.len() as u64,
+        "{when}: torn {name}"
+    );
+    for span in spans {
+        let record = &octets[span.offset as usize..span.end() as usize];
+        let record = std::str::from_utf8(record).unwrap();
+        let subject = record
+            .lines()
+            .nth(2)
+            .unwrap()
+            .strip_prefix("Subject: ")
+            .unwrap();
+        let is_large = subject.starts_with('3');
+        let lines = if is_large {
+            DIRECT_OCTETS_MIN as usize / 4
+        } else {
+            40
+        };
+        let whole = format!(
+            "From: s@h\nTo: {name}\nSubject: {subject}\nReceived: T\nReturn-Path: <s@h>\n\
+             Received: here\nSubject: {subject}\n\n{}end {subject}\n.\n",
+            "abc\n".repeat(lines)
+        );
+        assert_eq!(record, whole, "{when}: damaged {name} {subject}");
+        *found.entry(subject.to_owned()).or_insert(0) += 1;
+    }
+    found
+}
+
+fn check(disk: &SimulatedDisk, acknowledged: &[String], open: &[String], when: &str) {
+    let andrew = subjects(disk, "Andrew", when);
+    let berta = subjects(disk, "Berta", when);
+    for (subject, count) in andrew.iter().chain(&berta) {
+        assert_eq!(*count, 1, "{when}: {subject} is there twice");
+        let is_known = acknowledged.contains(subject) || open.contains(subject);
+        assert!(is_known, "{when}: {subject} was refused and is there");
+    }
+    for subject in acknowledged {
+        assert!(andrew.contains_key(subject), "{when}: {subject} is lost");
+    }
+    // Both recipients or none, whatever was answered.
+    for subject in acknowledged
+        .iter()
+        .chain(open)
+        .filter(|subject| !subject.starts_with('2'))
+    {
+        let (a, b) = (andrew.contains_key(subject), berta.contains_key(subject));
+        assert_eq!(a, b, "{when}: {subject} is with one of two recipients");
+    }
+}
+
+fn recover(disk: &SimulatedDisk) -> io::Result<()> {
+    recovery::recover(disk, Tail::Doubtful).map(drop)
+}
+
+const CUTS: [Cut; 6] = [
+    Cut::Drop,
+    Cut::Keep,
+    Cut::Torn(1),
+    Cut::Torn(2),
+    Cut::Torn(3),
+    Cut::Torn(4),
+];
+
+#[test]
+fn no_power_cut_loses_doubles_or_tears_mail() {
+    let whole = SimulatedDisk::default();
+    let (acknowledged, open) = script(&whole);
+    assert_eq!((acknowledged.len(), open.len()), (9, 0));
+    let operations = whole.operations();
+    assert!(operations > 50, "{operations} operations");
+    for operation in 1..=operations {
+        let disk = SimulatedDisk::default();
+        disk.cut_at(operation);
+        let (acknowledged, mut open) = script(&disk);
+        for number in 0..6 {
+            open.extend((0..=number % 2).map(|part| format!("{number}.{part}")));
+        }
+        for cut in CUTS {
+            let after = disk.restart(cut);
+            let when = format!("cut {cut:?} at {operation}");
+            recover(&after).unwrap();
+            check(&after, &acknowledged, &open, &when);
+            // Once more, with the recovery itself cut short at some operation.
+            let first = disk.restart(cut);
+            first.cut_at(operation % 7 + 1);
+            drop(recover(&first));
+            let again = first.restart(CUTS[(operation % 6) as usize]);
+            recover(&again).unwrap();
+            check(
+                &again,
+                &acknowledged,
+                &open,
+                &format!("{when}, then in recovery"),
+            );
+            // And mail goes on.
+            let disk: Arc<dyn Disk> = Arc::new(again.clone());
+            let outcome = Committer::new(disk).commit(&[job("9.9", false, true)]);
+            assert_eq!(outcome, [Ok(())], "{when}");
+        }
+    }
+}
+
+#[test]
+fn no_failing_operation_loses_doubles_or_tears_mail() {
+    let whole = SimulatedDisk::default();
+    script(&whole);
+    for operation in 1..=whole.operations() {
+        for kind in [io::ErrorKind::StorageFull, io::ErrorKind::Other] {
+            let disk = SimulatedDisk::default();
+            disk.fail_at(operation, kind);
+            let (acknowledged, open) = script(&disk);
+            let when = format!("{kind:?} at {operation}");
+            assert!(
+                acknowledged.len() + open.len() >= 6,
+                "{when}: {acknowledged:?}"
+            );
+            for cut in CUTS {
+                let after = disk.restart(cut);
+                recover(&after).unwrap();
+                check(
+                    &after,
+                    &acknowledged,
+                    &open,
+                    &format!("{when}, then {cut:?}"),
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_full_journal_begins_anew() {
+    let disk = SimulatedDisk::default();
+    let shared: Arc<dyn Disk> = Arc::new(disk.clone());
+    let mut committer = Committer::new(shared);
+    let mut expected = 0;
+    while expected < 700 {
+        let jobs: Vec<Job> = (0..50)
+            .map(|n| {
+                let mut job = job(&format!("{}", expected + n), false, true);
+                job.text = Text::Memory(format!("{}.\n", "x\n".repeat(12_000)).into_bytes());
+                job
+            })
+            .collect();
+        assert!(committer.commit(&jobs).iter().all(Result::is_ok));
+        expected += 50;
+    }
+    let after = disk.restart(Cut::Drop);
+    recover(&after).unwrap();
+    for name in ["Andrew", "Berta"] {
+        let file = after.open(&mailbox_path(name), Open::Read).unwrap();
+        assert_eq!(format::spans(&*file).unwrap().len(), 700, "{name}");
+    }
+}
+
+#[test]
+fn a_spool_is_small_or_in_a_file() {
+    let disk = SimulatedDisk::default();
+    let mut spool = Spool::new(Arc::new(disk.clone()));
+    spool.push(&[b'x'; 1000]).unwrap();
+    assert_eq!(disk.operations(), 0);
+    for _ in 0..100 {
+        spool.push(&[b'x'; 1000]).unwrap();
+    }
+    assert!(disk.operations() > 0);
+    assert_eq!(
+        disk.names(Path::new("")).unwrap(),
+        [] as [&str; 0],
+        "it has no name"
+    );
+    let text = spool.finish().unwrap();
+    assert_eq!(text.octets(), 101_000 + 3);
+}
