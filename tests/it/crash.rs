@@ -1,7 +1,10 @@
 //! What a crash leaves: of the client, of the server, of any program in mid-append.
 
+use std::collections::HashSet;
 use std::fs;
 use std::io::Write as _;
+use std::sync::mpsc::channel;
+use std::thread;
 
 use crate::sandbox::Sandbox;
 use crate::smtp::wire;
@@ -100,6 +103,101 @@ fn what_was_acknowledged_outlives_a_killed_server_once() {
     assert_eq!(subjects("Fourouzan"), expected(5));
     server.deliver("stallings@localhost", &["andrew@localhost"], NITC);
     assert_eq!(sandbox.records("Andrew").len(), 61);
+}
+
+#[test]
+fn server_killed_under_load_has_every_acknowledged_message_once() {
+    let sandbox = Sandbox::lab();
+    let mut acknowledged = Vec::new();
+    for round in 0..4 {
+        let server = sandbox.serve(&[]);
+        let (sender, receiver) = channel();
+        let mut senders = Vec::new();
+        for connection in 0..6 {
+            let (mut smtp, sender) = (server.hello(), sender.clone());
+            senders.push(thread::spawn(move || {
+                for number in 0.. {
+                    let name = format!("{round}-{connection}-{number}");
+                    // Some large enough to take another way to the disk.
+                    let body = "x".repeat(if number % 7 == 3 {
+                        100_000
+                    } else {
+                        100 * number
+                    });
+                    smtp.try_raw(
+                        "MAIL FROM:<a@b.example>\r\nRCPT TO:<andrew@localhost>\r\n\
+                         RCPT TO:<fourouzan@localhost>\r\nDATA\r\n",
+                    );
+                    for expected in [250, 250, 250, 354] {
+                        match smtp.try_reply() {
+                            Ok(reply) => assert_eq!(reply.code(), expected, "{reply}"),
+                            Err(_) => return,
+                        }
+                    }
+                    smtp.try_raw(format!("Subject: {name}\r\n\r\n{body}\r\n.\r\n"));
+                    match smtp.try_reply() {
+                        Ok(reply) => assert_eq!(reply.code(), 250, "{reply}"),
+                        Err(_) => return,
+                    }
+                    sender.send(name).unwrap();
+                }
+            }));
+        }
+        drop(sender);
+        acknowledged.extend(receiver.iter().take(40 + 15 * round));
+        server.kill();
+        acknowledged.extend(receiver.iter());
+        senders
+            .into_iter()
+            .for_each(|sender| sender.join().unwrap());
+    }
+    let server = sandbox.serve(&[]);
+    for user in ["Andrew", "Fourouzan"] {
+        let mut seen = HashSet::new();
+        for record in sandbox.records(user) {
+            let message = String::from_utf8(record.message()).unwrap();
+            assert!(message.starts_with(&format!("Subject: {}\n\n", record.subject)));
+            assert!(
+                seen.insert(record.subject.clone()),
+                "{} twice for {user}",
+                record.subject
+            );
+        }
+        for name in &acknowledged {
+            assert!(seen.contains(name), "{name} is lost for {user}");
+        }
+    }
+    assert_eq!(server.terminate().code, 0);
+}
+
+#[test]
+fn message_deleted_after_a_crash_does_not_come_back() {
+    let sandbox = Sandbox::lab();
+    let server = sandbox.serve(&[]);
+    for subject in ["one", "two", "three"] {
+        let content = format!("Subject: {subject}\n\nhi\n");
+        server.deliver("a@b.example", &["andrew@localhost"], content);
+    }
+    server.kill();
+    let shown = sandbox
+        .run(&["mailbox", "show", "Andrew", "last"], "")
+        .code(0);
+    assert!(shown.stdout.contains("Subject: three"), "{shown:#?}");
+    sandbox
+        .run(&["mailbox", "delete", "Andrew", "1", "3"], "")
+        .code(0);
+    let server = sandbox.serve(&[]);
+    server.deliver(
+        "a@b.example",
+        &["andrew@localhost"],
+        "Subject: four\n\nhi\n",
+    );
+    let subjects: Vec<_> = sandbox
+        .records("Andrew")
+        .into_iter()
+        .map(|r| r.subject)
+        .collect();
+    assert_eq!(subjects, ["two", "four"]);
 }
 
 #[test]

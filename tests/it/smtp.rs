@@ -115,24 +115,29 @@ impl Smtp {
 
     #[track_caller]
     fn reply_to(&mut self, command: &str) -> Reply {
-        let mut lines = Vec::new();
+        self.try_reply()
+            .unwrap_or_else(|wrong| panic!("no reply to {command:?}: {wrong}"))
+    }
+
+    /// Reads the next reply; says what came instead if none did.
+    pub(crate) fn try_reply(&mut self) -> Result<Reply, String> {
+        let mut lines: Vec<String> = Vec::new();
         loop {
-            let line = match self.read_line() {
-                Ok(Some(line)) => line,
-                end => panic!("no reply to {command:?}, after {lines:?}: {end:?}"),
-            };
-            let (digits, more) = (line.get(..3), line.as_bytes().get(3));
-            let digits = digits.filter(|code| code.parse::<u16>().is_ok());
-            assert!(
-                digits.is_some() && matches!(more, Some(b' ' | b'-')),
-                "no reply: {line:?}"
-            );
+            let line = self
+                .read_line()?
+                .ok_or_else(|| format!("closed after {lines:?}"))?;
+            let digits = line.get(..3).filter(|code| code.parse::<u16>().is_ok());
+            let more = line.as_bytes().get(3);
+            if digits.is_none() || !matches!(more, Some(b' ' | b'-')) {
+                return Err(format!("{line:?} is no reply"));
+            }
             let last = more == Some(&b' ');
             lines.push(line);
+            if last && lines.iter().all(|line| line[..3] == lines[0][..3]) {
+                return Ok(Reply { lines });
+            }
             if last {
-                let same = lines.iter().all(|line| line[..3] == lines[0][..3]);
-                assert!(same, "codes differ in one reply: {lines:?}");
-                return Reply { lines };
+                return Err(format!("codes differ in one reply: {lines:?}"));
             }
         }
     }

@@ -190,3 +190,22 @@ fn lf_session_has_no_two_readings_of_a_message() {
     ];
     assert_eq!(codes, expected, "{replies}");
 }
+
+#[test]
+fn lf_session_refuses_or_drops_a_bare_cr() {
+    let sandbox = Sandbox::lab();
+    let input = "HELO me\nMAIL FROM:<stallings@localhost>\nRCPT TO:<andrew@localhost>\nDATA\n\
+                 Subject: x\n\na\rb\n\r.\r\n.\rMAIL FROM:<evil@localhost>\n.\nQUIT\n";
+    let replies = play(&sandbox, input, true);
+    let codes: Vec<_> = replies.lines().map(|line| &line[..3]).collect();
+    assert!(matches!(codes[5], "250" | "550"), "{replies}");
+    assert_eq!(codes[6..], ["221"], "{replies}");
+    let records = sandbox.records("Andrew");
+    assert_eq!(records.len(), usize::from(codes[5] == "250"));
+    assert!(
+        records
+            .iter()
+            .all(|record| !record.content.contains(&b'\r')),
+        "{records:#?}"
+    );
+}
