@@ -3,6 +3,7 @@
 pub mod address;
 pub mod cli;
 pub mod client;
+pub mod clock;
 pub mod credentials;
 pub mod disk;
 pub mod mailbox;

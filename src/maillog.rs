@@ -12,9 +12,10 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-use chrono::{Local, SecondsFormat};
+use chrono::SecondsFormat;
 
 use crate::address::ReversePath;
+use crate::clock;
 use crate::user::UserName;
 
 /// Lines that may wait to be written.
@@ -133,7 +134,7 @@ impl Log {
         if level > self.level {
             return;
         }
-        let time = Local::now().to_rfc3339_opts(SecondsFormat::Millis, false);
+        let time = clock::now().to_rfc3339_opts(SecondsFormat::Millis, false);
         let line = format!("{time} {what}\n");
         let lines = self
             .inner

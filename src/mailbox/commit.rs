@@ -105,6 +105,8 @@ struct OpenMailbox {
     has_base: bool,
     /// Something committed may not be synced in the file itself.
     is_dirty: bool,
+    /// Behind what is written stands something of a message that was refused.
+    has_excess: bool,
 }
 
 type Outcome = Result<(), AppendError>;
@@ -152,7 +154,11 @@ impl Committer {
         if self.journal.is_none() {
             return Ok(());
         }
-        if self.sync_mailboxes().is_err() {
+        let is_cut = self
+            .mailboxes
+            .values_mut()
+            .all(|mailbox| mailbox.cut_back().is_ok());
+        if !is_cut || self.sync_mailboxes().is_err() {
             return self.recover();
         }
         self.forget();
@@ -259,7 +265,7 @@ impl Committer {
             return self.recover();
         }
         if self.mailboxes.len() > OPEN_MAILBOXES_MAX {
-            self.mailboxes.clear();
+            self.mailboxes.retain(|_, mailbox| mailbox.has_excess);
         }
         let Some(journal) = &mut self.journal else {
             return Ok(());
@@ -300,7 +306,8 @@ impl Committer {
     }
 
     fn open_mailbox(&mut self, user: &str) -> io::Result<()> {
-        if let Some(mailbox) = self.mailboxes.get(user) {
+        if let Some(mailbox) = self.mailboxes.get_mut(user) {
+            mailbox.cut_back()?;
             let status = self.disk.status(&mailbox.path)?;
             let is_unchanged = status.is_some_and(|status| {
                 status.identity == mailbox.identity && status.octets == mailbox.written
@@ -332,6 +339,7 @@ impl Committer {
             written: end,
             has_base: false,
             is_dirty: false,
+            has_excess: false,
         };
         self.mailboxes.insert(user.to_owned(), mailbox);
         Ok(())
@@ -442,10 +450,11 @@ impl Committer {
             let Some(mailbox) = self.mailboxes.get_mut(*user) else {
                 continue;
             };
-            if mailbox.file.truncate(*end).is_err() {
-                self.is_broken = true;
-            }
             mailbox.written = *end;
+            mailbox.has_excess = true;
+            // If that fails, it is tried again before the next message for this mailbox; the
+            // others need not wait for it.
+            mailbox.cut_back().unwrap_or_default();
         }
     }
 
@@ -482,6 +491,15 @@ impl Committer {
 }
 
 impl OpenMailbox {
+    /// Cuts off what a refused message left.
+    fn cut_back(&mut self) -> io::Result<()> {
+        if self.has_excess {
+            self.file.truncate(self.written)?;
+            self.has_excess = false;
+        }
+        Ok(())
+    }
+
     fn put(&mut self, octets: &[u8]) -> io::Result<()> {
         self.file.write_at(octets, self.written)?;
         self.written += octets.len() as u64;

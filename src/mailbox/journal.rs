@@ -85,7 +85,8 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Makes the journal where there is none, and makes its name durable.
+    /// Makes the journal where there is none. Its name is durable once the root is synced, which
+    /// has to happen before anything that matters is committed.
     ///
     /// # Errors
     ///
@@ -101,7 +102,6 @@ impl Journal {
             allocated: 0,
         };
         journal.begin_epoch(&[])?;
-        disk.sync_directory(Path::new(""))?;
         Ok(journal)
     }
 

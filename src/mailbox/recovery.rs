@@ -9,8 +9,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use chrono::Local;
-
+use crate::clock;
 use crate::disk::{Disk, File, Open};
 
 use super::file::mailbox_path;
@@ -119,7 +118,7 @@ pub fn set_aside(
 }
 
 fn torn_file(disk: &dyn Disk, directory: &Path) -> io::Result<(PathBuf, Box<dyn File>)> {
-    let time = Local::now().format("%Y%m%dT%H%M%S").to_string();
+    let time = clock::now().format("%Y%m%dT%H%M%S").to_string();
     for number in 0.. {
         let suffix = if number == 0 {
             String::new()

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use chrono::Local;
 use tokio::sync::{Semaphore, oneshot};
 
 use crate::address::{Address, ForwardPath, ReversePath};
+use crate::clock;
 use crate::credentials::{Credentials, CredentialsError};
 use crate::mailbox::spool::Spool;
 use crate::mailbox::{AppendError, Message, Store};
@@ -157,7 +157,7 @@ impl Office {
     /// A name for a message: when it came, and a number that makes it the only one.
     fn message_id(&self) -> String {
         let number = self.messages.fetch_add(1, Ordering::Relaxed);
-        format!("{:x}.{number:x}", Local::now().timestamp_micros())
+        format!("{:x}.{number:x}", clock::now().timestamp_micros())
     }
 }
 
@@ -245,7 +245,7 @@ impl Clerk {
             .spool
             .take()
             .unwrap_or_else(|| self.office.store.spool());
-        let received = Local::now();
+        let received = clock::now();
         let forward_path = match delivery.recipients.as_slice() {
             [(path, _)] => Some(path.to_string()),
             _ => None,
