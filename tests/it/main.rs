@@ -1,1 +1,22 @@
 //! The one test crate, over the built binary and the library.
+//!
+//! Everything here is black-box: it knows the contract (what users, scripts, peers and files of
+//! other programs may rely on) and the built `minismtp`, nothing of the code inside.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![expect(clippy::print_stdout, reason = "a test that is skipped says why")]
+
+mod fake;
+mod sandbox;
+mod smtp;
+
+mod clients;
+mod concurrency;
+mod crash;
+mod demo;
+mod dialogs;
+mod lab;
+mod mailbox;
+mod send;
+mod serve;
+mod smuggling;
+mod users;
