@@ -163,7 +163,12 @@ mod tests {
 
     #[test]
     fn plain_takes_one_message() {
-        let cases: [(&str, &[u8], Option<(&str, &str)>); 8] = [
+        type Case = (
+            &'static str,
+            &'static [u8],
+            Option<(&'static str, &'static str)>,
+        );
+        let cases: [Case; 8] = [
             (
                 "no identity",
                 b"\0alice\0wonderland",

@@ -187,10 +187,10 @@ fn add(
     out: &mut Output,
 ) -> Result<(), Failure> {
     // Before the password is asked for; `add` itself looks again.
-    if let Some(credentials) = open_existing(root, out)? {
-        if let Some(name) = credentials.find(name.as_str())? {
-            return Err(CredentialsError::Exists { name }.into());
-        }
+    if let Some(credentials) = open_existing(root, out)?
+        && let Some(name) = credentials.find(name.as_str())?
+    {
+        return Err(CredentialsError::Exists { name }.into());
     }
     let kept = password.ask(name)?;
     CredentialsFile::new(root.open()?).add(name, &kept)?;
@@ -239,10 +239,10 @@ fn existing_user(
     name: &UserName,
     out: &mut Output,
 ) -> Result<(CredentialsFile, UserName), Failure> {
-    if let Some(credentials) = open_existing(root, out)? {
-        if let Some(name) = credentials.find(name.as_str())? {
-            return Ok((credentials, name));
-        }
+    if let Some(credentials) = open_existing(root, out)?
+        && let Some(name) = credentials.find(name.as_str())?
+    {
+        return Ok((credentials, name));
     }
     Err(CredentialsError::NoSuchUser {
         name: name.to_string(),

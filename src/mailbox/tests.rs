@@ -66,6 +66,10 @@ fn stores() -> Vec<(&'static str, Box<dyn Store>)> {
     ]
 }
 
+/// Lines of the script's large messages.
+const LARGE_LINES: usize = 8192;
+const _: () = assert!(LARGE_LINES as u64 * 4 >= DIRECT_OCTETS_MIN);
+
 const PLAIN: &str = "From: s@h\nTo: Andrew@h\nSubject: x\n\n.\n..\nhi\n";
 
 #[test]
@@ -252,11 +256,7 @@ fn script(disk: &SimulatedDisk) -> (Vec<String>, Vec<String>) {
 }
 
 fn job(subject: &str, is_large: bool, is_for_both: bool) -> Job {
-    let lines = if is_large {
-        DIRECT_OCTETS_MIN as usize / 4
-    } else {
-        40
-    };
+    let lines = if is_large { LARGE_LINES } else { 40 };
     let text = format!(
         "Subject: {subject}\n\n{}end {subject}\n.\n",
         "abc\n".repeat(lines)
@@ -292,7 +292,8 @@ fn subjects(disk: &dyn Disk, name: &str, when: &str) -> BTreeMap<String, usize> 
         "{when}: torn {name}"
     );
     for span in spans {
-        let record = &octets[span.offset as usize..span.end() as usize];
+        let end = usize::try_from(span.end()).unwrap();
+        let record = &octets[end - usize::try_from(span.octets).unwrap()..end];
         let record = std::str::from_utf8(record).unwrap();
         let subject = record
             .lines()
@@ -301,11 +302,7 @@ fn subjects(disk: &dyn Disk, name: &str, when: &str) -> BTreeMap<String, usize> 
             .strip_prefix("Subject: ")
             .unwrap();
         let is_large = subject.starts_with('3');
-        let lines = if is_large {
-            DIRECT_OCTETS_MIN as usize / 4
-        } else {
-            40
-        };
+        let lines = if is_large { LARGE_LINES } else { 40 };
         let whole = format!(
             "From: s@h\nTo: {name}\nSubject: {subject}\nReceived: T\nReturn-Path: <s@h>\n\
              Received: here\nSubject: {subject}\n\n{}end {subject}\n.\n",

@@ -1,0 +1,311 @@
+
+use builtin;
+use str;
+
+set edit:completion:arg-completer[minismtp] = {|@words|
+    fn spaces {|n|
+        builtin:repeat $n ' ' | str:join ''
+    }
+    fn cand {|text desc|
+        edit:complex-candidate $text &display=$text' '(spaces (- 14 (wcswidth $text)))$desc
+    }
+    var command = 'minismtp'
+    for word $words[1..-1] {
+        if (str:has-prefix $word '-') {
+            break
+        }
+        set command = $command';'$word
+    }
+    var completions = [
+        &'minismtp'= {
+            cand --root 'The mail root: the directory that holds `logincred.txt` and the mailboxes'
+            cand --color 'When to use colors; `auto` is on a terminal, unless `NO_COLOR` is set'
+            cand -v 'Tell more on standard error; twice, still more'
+            cand --verbose 'Tell more on standard error; twice, still more'
+            cand -q 'Print only results and errors'
+            cand --quiet 'Print only results and errors'
+            cand -h 'Print help (see more with ''--help'')'
+            cand --help 'Print help (see more with ''--help'')'
+            cand -V 'Print version'
+            cand --version 'Print version'
+            cand serve 'Receive mail over SMTP and file it in the users'' mailboxes'
+            cand send 'Send mail: with a menu at a terminal, or one mail from a pipe'
+            cand users 'List, add and remove users, and set or check their passwords'
+            cand mailbox 'List, show and delete mail'
+            cand demo 'Show all of it at work: a server, a client, a mail and the mailbox it ends up in'
+            cand completions 'Print a script that lets your shell complete minismtp''s commands and options'
+            cand man 'Write the manual pages, one for every command, into a directory'
+            cand help 'Print this message or the help of the given subcommand(s)'
+        }
+        &'minismtp;serve'= {
+            cand -p 'The port to listen on; 0 is a free one [default: 2525]'
+            cand --port 'The port to listen on; 0 is a free one [default: 2525]'
+            cand --host 'An address or name of this machine to listen on; may be given more than once'
+            cand --domain 'A domain whose mail is ours; may be given more than once. Without it, every domain is'
+            cand --catch-all 'The user who gets mail for users that do not exist'
+            cand --auth 'Whether senders have to log in'
+            cand --max-message-size 'The largest message, in octets, or with K, M or G behind'
+            cand --max-recipients 'How many recipients a message may have, 100 at least'
+            cand --max-connections 'How many connections there may be at once [default: 10000, or as many as the system has file handles for]'
+            cand --timeout 'How long to wait for a command or for more text, in seconds'
+            cand --hostname 'The name that the server calls itself [default: the machine''s name]'
+            cand --root 'The mail root: the directory that holds `logincred.txt` and the mailboxes'
+            cand --color 'When to use colors; `auto` is on a terminal, unless `NO_COLOR` is set'
+            cand -v 'Tell more on standard error; twice, still more'
+            cand --verbose 'Tell more on standard error; twice, still more'
+            cand -q 'Print only results and errors'
+            cand --quiet 'Print only results and errors'
+            cand -h 'Print help (see more with ''--help'')'
+            cand --help 'Print help (see more with ''--help'')'
+        }
+        &'minismtp;send'= {
+            cand --server 'The mail server; the port is 2525 if it is left out, and IPv6 addresses stand in brackets'
+            cand --user 'Log in as this user'
+            cand --password-file 'Take the password from the first line of this file'
+            cand --timeout 'Wait no longer than this for any answer; otherwise as long as RFC 5321 wants, which is minutes'
+            cand --root 'The mail root: the directory that holds `logincred.txt` and the mailboxes'
+            cand --color 'When to use colors; `auto` is on a terminal, unless `NO_COLOR` is set'
+            cand --insecure-auth 'Send the password even where others may read it on its way'
+            cand -v 'Tell more on standard error; twice, still more'
+            cand --verbose 'Tell more on standard error; twice, still more'
+            cand -q 'Print only results and errors'
+            cand --quiet 'Print only results and errors'
+            cand -h 'Print help (see more with ''--help'')'
+            cand --help 'Print help (see more with ''--help'')'
+        }
+        &'minismtp;users'= {
+            cand --root 'The mail root: the directory that holds `logincred.txt` and the mailboxes'
+            cand --color 'When to use colors; `auto` is on a terminal, unless `NO_COLOR` is set'
+            cand -v 'Tell more on standard error; twice, still more'
+            cand --verbose 'Tell more on standard error; twice, still more'
+            cand -q 'Print only results and errors'
+            cand --quiet 'Print only results and errors'
+            cand -h 'Print help (see more with ''--help'')'
+            cand --help 'Print help (see more with ''--help'')'
+            cand list 'Print the names of all users, one on each line'
+            cand add 'Add a user'
+            cand remove 'Remove a user; the mailbox stays'
+            cand passwd 'Give a user another password'
+            cand check 'Check a user''s password'
+            cand help 'Print this message or the help of the given subcommand(s)'
+        }
+        &'minismtp;users;list'= {
+            cand --root 'The mail root: the directory that holds `logincred.txt` and the mailboxes'
+            cand --color 'When to use colors; `auto` is on a terminal, unless `NO_COLOR` is set'
+            cand --json 'Print JSON: an array with an object, `{"name": "Andrew"}`, for each user'
+            cand -v 'Tell more on standard error; twice, still more'
+            cand --verbose 'Tell more on standard error; twice, still more'
+            cand -q 'Print only results and errors'
+            cand --quiet 'Print only results and errors'
+            cand -h 'Print help (see more with ''--help'')'
+            cand --help 'Print help (see more with ''--help'')'
+        }
+        &'minismtp;users;add'= {
+            cand --root 'The mail root: the directory that holds `logincred.txt` and the mailboxes'
+            cand --color 'When to use colors; `auto` is on a terminal, unless `NO_COLOR` is set'
+            cand --password-stdin 'Read the password from standard input, one line, instead of asking for it'
+            cand --plain 'Keep the password as a readable word instead of a hash'
+            cand -v 'Tell more on standard error; twice, still more'
+            cand --verbose 'Tell more on standard error; twice, still more'
+            cand -q 'Print only results and errors'
+            cand --quiet 'Print only results and errors'
+            cand -h 'Print help (see more with ''--help'')'
+            cand --help 'Print help (see more with ''--help'')'
+        }
+        &'minismtp;users;remove'= {
+            cand --root 'The mail root: the directory that holds `logincred.txt` and the mailboxes'
+            cand --color 'When to use colors; `auto` is on a terminal, unless `NO_COLOR` is set'
+            cand --with-mail 'Remove the mailbox too, with all mail in it'
+            cand -v 'Tell more on standard error; twice, still more'
+            cand --verbose 'Tell more on standard error; twice, still more'
+            cand -q 'Print only results and errors'
+            cand --quiet 'Print only results and errors'
+            cand -h 'Print help (see more with ''--help'')'
+            cand --help 'Print help (see more with ''--help'')'
+        }
+        &'minismtp;users;passwd'= {
+            cand --root 'The mail root: the directory that holds `logincred.txt` and the mailboxes'
+            cand --color 'When to use colors; `auto` is on a terminal, unless `NO_COLOR` is set'
+            cand --password-stdin 'Read the password from standard input, one line, instead of asking for it'
+            cand --plain 'Keep the password as a readable word instead of a hash'
+            cand -v 'Tell more on standard error; twice, still more'
+            cand --verbose 'Tell more on standard error; twice, still more'
+            cand -q 'Print only results and errors'
+            cand --quiet 'Print only results and errors'
+            cand -h 'Print help (see more with ''--help'')'
+            cand --help 'Print help (see more with ''--help'')'
+        }
+        &'minismtp;users;check'= {
+            cand --root 'The mail root: the directory that holds `logincred.txt` and the mailboxes'
+            cand --color 'When to use colors; `auto` is on a terminal, unless `NO_COLOR` is set'
+            cand --password-stdin 'Read the password from standard input, one line, instead of asking for it'
+            cand -v 'Tell more on standard error; twice, still more'
+            cand --verbose 'Tell more on standard error; twice, still more'
+            cand -q 'Print only results and errors'
+            cand --quiet 'Print only results and errors'
+            cand -h 'Print help (see more with ''--help'')'
+            cand --help 'Print help (see more with ''--help'')'
+        }
+        &'minismtp;users;help'= {
+            cand list 'Print the names of all users, one on each line'
+            cand add 'Add a user'
+            cand remove 'Remove a user; the mailbox stays'
+            cand passwd 'Give a user another password'
+            cand check 'Check a user''s password'
+            cand help 'Print this message or the help of the given subcommand(s)'
+        }
+        &'minismtp;users;help;list'= {
+        }
+        &'minismtp;users;help;add'= {
+        }
+        &'minismtp;users;help;remove'= {
+        }
+        &'minismtp;users;help;passwd'= {
+        }
+        &'minismtp;users;help;check'= {
+        }
+        &'minismtp;users;help;help'= {
+        }
+        &'minismtp;mailbox'= {
+            cand --root 'The mail root: the directory that holds `logincred.txt` and the mailboxes'
+            cand --color 'When to use colors; `auto` is on a terminal, unless `NO_COLOR` is set'
+            cand -v 'Tell more on standard error; twice, still more'
+            cand --verbose 'Tell more on standard error; twice, still more'
+            cand -q 'Print only results and errors'
+            cand --quiet 'Print only results and errors'
+            cand -h 'Print help (see more with ''--help'')'
+            cand --help 'Print help (see more with ''--help'')'
+            cand list 'List a user''s messages, or every user with the number of messages'
+            cand show 'Print messages as they are stored'
+            cand delete 'Delete messages by number'
+            cand help 'Print this message or the help of the given subcommand(s)'
+        }
+        &'minismtp;mailbox;list'= {
+            cand --root 'The mail root: the directory that holds `logincred.txt` and the mailboxes'
+            cand --color 'When to use colors; `auto` is on a terminal, unless `NO_COLOR` is set'
+            cand --json 'Print JSON'
+            cand -v 'Tell more on standard error; twice, still more'
+            cand --verbose 'Tell more on standard error; twice, still more'
+            cand -q 'Print only results and errors'
+            cand --quiet 'Print only results and errors'
+            cand -h 'Print help (see more with ''--help'')'
+            cand --help 'Print help (see more with ''--help'')'
+        }
+        &'minismtp;mailbox;show'= {
+            cand --root 'The mail root: the directory that holds `logincred.txt` and the mailboxes'
+            cand --color 'When to use colors; `auto` is on a terminal, unless `NO_COLOR` is set'
+            cand --json 'Print JSON'
+            cand -v 'Tell more on standard error; twice, still more'
+            cand --verbose 'Tell more on standard error; twice, still more'
+            cand -q 'Print only results and errors'
+            cand --quiet 'Print only results and errors'
+            cand -h 'Print help (see more with ''--help'')'
+            cand --help 'Print help (see more with ''--help'')'
+        }
+        &'minismtp;mailbox;delete'= {
+            cand --root 'The mail root: the directory that holds `logincred.txt` and the mailboxes'
+            cand --color 'When to use colors; `auto` is on a terminal, unless `NO_COLOR` is set'
+            cand -v 'Tell more on standard error; twice, still more'
+            cand --verbose 'Tell more on standard error; twice, still more'
+            cand -q 'Print only results and errors'
+            cand --quiet 'Print only results and errors'
+            cand -h 'Print help (see more with ''--help'')'
+            cand --help 'Print help (see more with ''--help'')'
+        }
+        &'minismtp;mailbox;help'= {
+            cand list 'List a user''s messages, or every user with the number of messages'
+            cand show 'Print messages as they are stored'
+            cand delete 'Delete messages by number'
+            cand help 'Print this message or the help of the given subcommand(s)'
+        }
+        &'minismtp;mailbox;help;list'= {
+        }
+        &'minismtp;mailbox;help;show'= {
+        }
+        &'minismtp;mailbox;help;delete'= {
+        }
+        &'minismtp;mailbox;help;help'= {
+        }
+        &'minismtp;demo'= {
+            cand --root 'The mail root: the directory that holds `logincred.txt` and the mailboxes'
+            cand --color 'When to use colors; `auto` is on a terminal, unless `NO_COLOR` is set'
+            cand -v 'Tell more on standard error; twice, still more'
+            cand --verbose 'Tell more on standard error; twice, still more'
+            cand -q 'Print only results and errors'
+            cand --quiet 'Print only results and errors'
+            cand -h 'Print help (see more with ''--help'')'
+            cand --help 'Print help (see more with ''--help'')'
+        }
+        &'minismtp;completions'= {
+            cand --root 'The mail root: the directory that holds `logincred.txt` and the mailboxes'
+            cand --color 'When to use colors; `auto` is on a terminal, unless `NO_COLOR` is set'
+            cand -v 'Tell more on standard error; twice, still more'
+            cand --verbose 'Tell more on standard error; twice, still more'
+            cand -q 'Print only results and errors'
+            cand --quiet 'Print only results and errors'
+            cand -h 'Print help (see more with ''--help'')'
+            cand --help 'Print help (see more with ''--help'')'
+        }
+        &'minismtp;man'= {
+            cand --root 'The mail root: the directory that holds `logincred.txt` and the mailboxes'
+            cand --color 'When to use colors; `auto` is on a terminal, unless `NO_COLOR` is set'
+            cand -v 'Tell more on standard error; twice, still more'
+            cand --verbose 'Tell more on standard error; twice, still more'
+            cand -q 'Print only results and errors'
+            cand --quiet 'Print only results and errors'
+            cand -h 'Print help (see more with ''--help'')'
+            cand --help 'Print help (see more with ''--help'')'
+        }
+        &'minismtp;help'= {
+            cand serve 'Receive mail over SMTP and file it in the users'' mailboxes'
+            cand send 'Send mail: with a menu at a terminal, or one mail from a pipe'
+            cand users 'List, add and remove users, and set or check their passwords'
+            cand mailbox 'List, show and delete mail'
+            cand demo 'Show all of it at work: a server, a client, a mail and the mailbox it ends up in'
+            cand completions 'Print a script that lets your shell complete minismtp''s commands and options'
+            cand man 'Write the manual pages, one for every command, into a directory'
+            cand help 'Print this message or the help of the given subcommand(s)'
+        }
+        &'minismtp;help;serve'= {
+        }
+        &'minismtp;help;send'= {
+        }
+        &'minismtp;help;users'= {
+            cand list 'Print the names of all users, one on each line'
+            cand add 'Add a user'
+            cand remove 'Remove a user; the mailbox stays'
+            cand passwd 'Give a user another password'
+            cand check 'Check a user''s password'
+        }
+        &'minismtp;help;users;list'= {
+        }
+        &'minismtp;help;users;add'= {
+        }
+        &'minismtp;help;users;remove'= {
+        }
+        &'minismtp;help;users;passwd'= {
+        }
+        &'minismtp;help;users;check'= {
+        }
+        &'minismtp;help;mailbox'= {
+            cand list 'List a user''s messages, or every user with the number of messages'
+            cand show 'Print messages as they are stored'
+            cand delete 'Delete messages by number'
+        }
+        &'minismtp;help;mailbox;list'= {
+        }
+        &'minismtp;help;mailbox;show'= {
+        }
+        &'minismtp;help;mailbox;delete'= {
+        }
+        &'minismtp;help;demo'= {
+        }
+        &'minismtp;help;completions'= {
+        }
+        &'minismtp;help;man'= {
+        }
+        &'minismtp;help;help'= {
+        }
+    ]
+    $completions[$command]
+}
