@@ -238,6 +238,9 @@ impl Store for FileStore {
             return;
         }
         drop(committer);
+        if self.server_lock.is_some() {
+            return done(Err(AppendError::Failed("the store is closed".to_owned())));
+        }
         let mut committer = Committer::new(Arc::clone(&self.disk));
         let outcome = committer.commit(&[job]).pop();
         // What is committed is durable; a journal that stays is the next one's to clean up.

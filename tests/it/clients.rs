@@ -1,4 +1,4 @@
-//! Real clients that know nothing of us: curl, Python, swaks, msmtp, netcat.
+//! Real clients that know nothing of us: curl, lettre, Python, swaks, msmtp, netcat.
 
 use std::process::Command;
 
@@ -348,4 +348,51 @@ fn netcat_delivers_with_bare_lf_lines() {
              Received: <time>\nhi\n.\n"
         )
     );
+}
+
+#[test]
+fn lettre_delivers_to_many_after_a_login() {
+    use lettre::message::{Attachment, MultiPart, SinglePart, header::ContentType};
+    use lettre::transport::smtp::authentication::{Credentials, Mechanism};
+    use lettre::{Message, SmtpTransport, Transport};
+
+    let sandbox = Sandbox::lab();
+    let server = sandbox.serve(&[]);
+    let attachment = Attachment::new("größe.bin".to_owned());
+    let octets: Vec<u8> = (0..=255).cycle().take(100_000).collect();
+    let message = Message::builder()
+        .from("Stallings <stallings@localhost>".parse().unwrap())
+        .to("Andrew <andrew@localhost>".parse().unwrap())
+        .cc("fourouzan@localhost".parse().unwrap())
+        .subject("Grüße")
+        .multipart(
+            MultiPart::mixed()
+                .singlepart(SinglePart::plain(".\n..\nschön\n".to_owned()))
+                .singlepart(attachment.body(octets, ContentType::parse("a/b").unwrap())),
+        )
+        .unwrap();
+    for mechanism in [Mechanism::Plain, Mechanism::Login] {
+        let transport = SmtpTransport::builder_dangerous("127.0.0.1")
+            .port(server.address().port())
+            .credentials(Credentials::new(
+                "Stallings".to_owned(),
+                "network$ecurity".to_owned(),
+            ))
+            .authentication(vec![mechanism])
+            .build();
+        transport.send(&message).unwrap();
+    }
+    let sent = String::from_utf8(message.formatted())
+        .unwrap()
+        .replace("\r\n", "\n");
+    for name in ["Andrew", "Fourouzan"] {
+        let records = sandbox.records(name);
+        assert_eq!(records.len(), 2, "{name}");
+        for record in records {
+            assert_eq!(record.subject, "Grüße");
+            // What is no line end in the message is none in the mailbox.
+            let kept = String::from_utf8(record.message()).unwrap();
+            assert_eq!(kept.trim_end(), sent.trim_end(), "{name}");
+        }
+    }
 }
