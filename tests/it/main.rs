@@ -16,6 +16,7 @@ mod demo;
 mod dialogs;
 mod lab;
 mod mailbox;
+mod readme;
 mod send;
 mod serve;
 mod smuggling;
