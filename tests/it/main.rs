@@ -20,4 +20,5 @@ mod readme;
 mod send;
 mod serve;
 mod smuggling;
+mod tidy;
 mod users;
