@@ -19,10 +19,13 @@ use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
+
+use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::clients::is_installed;
 use crate::lab::Terminal;
@@ -259,12 +262,13 @@ impl Reader {
             .env("PATH", std::env::join_paths(path).unwrap())
             .env("HOME", home)
             .env("LC_ALL", "C.UTF-8")
-            .env("TERM", "dumb")
+            .env("NO_COLOR", "1")
             .env("MINISMTP_SERVER", format!("localhost:{port}"))
             .env_remove("XDG_DATA_HOME")
             .env_remove("CLICOLOR_FORCE")
             .env_remove("RUST_BACKTRACE");
         let mut shell = command
+            .process_group(0)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -277,7 +281,7 @@ impl Reader {
                 sender.send(line).ok();
             }
         });
-        Self {
+        let mut reader = Self {
             sandbox,
             shell,
             stdin,
@@ -285,7 +289,10 @@ impl Reader {
             port,
             server: None,
             servers: 0,
-        }
+        };
+        // For a test that is interrupted.
+        reader.ask("trap 'test -z \"$_server\" || kill -KILL $_server' EXIT; echo");
+        reader
     }
 
     fn follow(&mut self, step: &Step) {
@@ -353,7 +360,7 @@ impl Reader {
 
     fn stop_server(&mut self) {
         if self.server.take().is_some() {
-            let status = self.ask("kill -TERM $_server; wait $_server; echo $?");
+            let status = self.ask("kill -TERM $_server; wait $_server; echo $?; _server=");
             assert_eq!(status, "0", "the server's exit code");
         }
     }
@@ -371,7 +378,7 @@ impl Reader {
             .cloned()
             .collect();
         if expected.len() < step.expected.len() {
-            let status = self.ask("kill -INT $_server; wait $_server; echo $?");
+            let status = self.ask("kill -INT $_server; wait $_server; echo $?; _server=");
             assert_eq!(status, "0", "the server's exit code");
             self.server = None;
         }
@@ -439,11 +446,8 @@ impl Reader {
 
 impl Drop for Reader {
     fn drop(&mut self) {
-        // The shell is still there, and with it the number is the server's.
-        if self.server.is_some() {
-            writeln!(self.stdin, "kill -KILL $_server").ok();
-        }
-        writeln!(self.stdin, "exit").ok();
+        // The shell may be stuck in a command, and the server is its child too.
+        kill_process_group(Pid::from_child(&self.shell), Signal::KILL).ok();
         self.shell.wait().ok();
     }
 }
