@@ -1,24 +1,35 @@
 //! The plain model that other stores are tested against: mail in memory, gone with the process.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::disk::SimulatedDisk;
+use crate::disk::{Lock, SimulatedDisk};
 use crate::user::UserName;
 
 use super::format::{Record, Summary};
+use super::index;
 use super::spool::{Spool, Text};
-use super::{AppendError, CopyError, Done, Mailbox, Message, Store, StoreError};
+use super::{AppendError, CopyError, Done, Mailbox, Message, Reading, Store, StoreError};
 
 /// Mail in memory.
 #[derive(Debug, Default)]
 pub struct MemoryStore {
-    mailboxes: Mutex<BTreeMap<UserName, Vec<Arc<[u8]>>>>,
+    mailboxes: Mutex<BTreeMap<UserName, Vec<Stored>>>,
+    /// How many messages there ever were.
+    count: AtomicU64,
+    locked: Arc<Mutex<BTreeSet<UserName>>>,
+}
+
+#[derive(Clone, Debug)]
+struct Stored {
+    id: u64,
+    record: Arc<[u8]>,
 }
 
 impl MemoryStore {
-    fn mailboxes(&self) -> MutexGuard<'_, BTreeMap<UserName, Vec<Arc<[u8]>>>> {
+    fn mailboxes(&self) -> MutexGuard<'_, BTreeMap<UserName, Vec<Stored>>> {
         self.mailboxes
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -42,10 +53,12 @@ impl MemoryStore {
                 Some(body) => [head.lines.as_bytes(), &text[body..]].concat(),
                 None => [head.lines.as_bytes(), message.trace.as_bytes(), &text].concat(),
             };
-            self.mailboxes()
-                .entry(user)
-                .or_default()
-                .push(record.into());
+            let id = self.count.fetch_add(1, Ordering::Relaxed);
+            let stored = Stored {
+                id,
+                record: record.into(),
+            };
+            self.mailboxes().entry(user).or_default().push(stored);
         }
         Ok(())
     }
@@ -72,6 +85,19 @@ impl Store for MemoryStore {
     fn open(&self, user: &UserName) -> Result<Box<dyn Mailbox>, StoreError> {
         let records = self.mailboxes().get(user).cloned().unwrap_or_default();
         Ok(Box::new(MemoryMailbox(records)))
+    }
+
+    fn lock(&self, user: &UserName) -> Result<Option<Box<dyn Lock>>, StoreError> {
+        let is_free = self
+            .locked
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(user.clone());
+        let lock = || MemoryLock {
+            user: user.clone(),
+            locked: Arc::clone(&self.locked),
+        };
+        Ok(is_free.then(|| Box::new(lock()) as Box<dyn Lock>))
     }
 
     fn expunge(&self, user: &UserName, numbers: &[usize]) -> Result<Vec<usize>, StoreError> {
@@ -102,7 +128,30 @@ impl Store for MemoryStore {
 }
 
 #[derive(Debug)]
-struct MemoryMailbox(Vec<Arc<[u8]>>);
+struct MemoryLock {
+    user: UserName,
+    locked: Arc<Mutex<BTreeSet<UserName>>>,
+}
+
+impl Lock for MemoryLock {}
+
+impl Drop for MemoryLock {
+    fn drop(&mut self) {
+        self.locked
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&self.user);
+    }
+}
+
+#[derive(Debug)]
+struct MemoryMailbox(Vec<Stored>);
+
+impl MemoryMailbox {
+    fn find(&self, number: usize) -> Option<&Stored> {
+        self.0.get(number.checked_sub(1)?)
+    }
+}
 
 impl Mailbox for MemoryMailbox {
     fn count(&self) -> usize {
@@ -110,23 +159,47 @@ impl Mailbox for MemoryMailbox {
     }
 
     fn summary(&self, number: usize) -> Result<Option<Record>, StoreError> {
-        Ok(number
-            .checked_sub(1)
-            .and_then(|index| self.0.get(index))
-            .map(|r| Record::parse(r)))
+        Ok(self
+            .find(number)
+            .map(|stored| Record::parse(&stored.record)))
     }
 
     fn copy(&self, number: usize, out: &mut dyn io::Write) -> Result<bool, CopyError> {
-        match number.checked_sub(1).and_then(|index| self.0.get(index)) {
-            None => Ok(false),
-            Some(record) => out
-                .write_all(record)
-                .map(|()| true)
-                .map_err(CopyError::Write),
-        }
+        let Some(stored) = self.find(number) else {
+            return Ok(false);
+        };
+        out.write_all(&stored.record).map_err(CopyError::Write)?;
+        Ok(true)
+    }
+
+    fn octets(&self, number: usize) -> Option<u64> {
+        let text = index::message(&self.find(number)?.record);
+        Some(index::with_crlf(&text))
+    }
+
+    fn unique_id(&self, number: usize) -> Option<String> {
+        self.find(number).map(|stored| stored.id.to_string())
+    }
+
+    fn read(&self, number: usize) -> Result<Option<Box<dyn Reading>>, StoreError> {
+        let text = self
+            .find(number)
+            .map(|stored| index::message(&stored.record));
+        Ok(text.map(|text| Box::new(MemoryReading(text)) as Box<dyn Reading>))
     }
 
     fn torn_octets(&self) -> u64 {
         0
+    }
+}
+
+#[derive(Debug)]
+struct MemoryReading(Vec<u8>);
+
+impl Reading for MemoryReading {
+    fn next(&mut self, text: &mut Vec<u8>) -> Result<bool, StoreError> {
+        let is_more = !self.0.is_empty();
+        text.append(&mut self.0);
+        Ok(is_more)
     }
 }

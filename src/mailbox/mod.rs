@@ -4,11 +4,14 @@ use std::fmt;
 use std::io;
 
 use crate::address::ReversePath;
+use crate::disk::Lock;
 use crate::user::UserName;
 
 pub mod commit;
 pub mod file;
 pub mod format;
+pub mod ids;
+pub mod index;
 pub mod journal;
 pub mod memory;
 pub mod recovery;
@@ -36,6 +39,14 @@ pub trait Store: Send + Sync + fmt::Debug {
     ///
     /// The mailbox cannot be read.
     fn open(&self, user: &UserName) -> Result<Box<dyn Mailbox>, StoreError>;
+
+    /// Takes a user's maildrop for one session: nobody else can before the lock is dropped. `None`
+    /// where somebody has it. Delivery goes on meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// The lock cannot be made.
+    fn lock(&self, user: &UserName) -> Result<Option<Box<dyn Lock>>, StoreError>;
 
     /// Removes messages by number, counted from 1 as the mailbox is now, durably. Gives back
     /// the numbers that do not exist; if there are any, nothing is removed.
@@ -84,8 +95,34 @@ pub trait Mailbox: Send + fmt::Debug {
     /// The mailbox cannot be read ([`CopyError::Read`]), or `out` cannot be written.
     fn copy(&self, number: usize, out: &mut dyn io::Write) -> Result<bool, CopyError>;
 
+    /// The size of a message as [`Mailbox::read`] gives it, in octets with CRLF line ends; `None`
+    /// if there is no such number.
+    fn octets(&self, number: usize) -> Option<u64>;
+
+    /// The unique-id of a message (RFC 1939 §7): it stays whatever happens to others, and no
+    /// other message gets it. `None` if there is no such number.
+    fn unique_id(&self, number: usize) -> Option<String>;
+
+    /// Begins to read a message as RFC 5322 text: the content of a full record, or for a plain
+    /// one From, To, Subject, Date, an empty line and the body. `None` if there is no such number.
+    ///
+    /// # Errors
+    ///
+    /// The mailbox cannot be read.
+    fn read(&self, number: usize) -> Result<Option<Box<dyn Reading>>, StoreError>;
+
     /// Octets after the last whole record: torn, or being written right now.
     fn torn_octets(&self) -> u64;
+}
+
+/// A message that is being read.
+pub trait Reading: Send + fmt::Debug {
+    /// Appends the next piece to `text`: LF line ends, some 64 KiB at most. `false` at the end.
+    ///
+    /// # Errors
+    ///
+    /// The mailbox cannot be read.
+    fn next(&mut self, text: &mut Vec<u8>) -> Result<bool, StoreError>;
 }
 
 /// A message to be stored.

@@ -6,12 +6,14 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, mpsc};
 
 use crate::address::ReversePath;
-use crate::disk::{self, Cut, Disk, Open, SimulatedDisk};
+use crate::disk::{self, Cut, Disk, File, Open, SimulatedDisk};
 use crate::user::UserName;
 
 use super::commit::{Committer, DIRECT_OCTETS_MIN, Job, JobRecord};
 use super::file::{FileStore, mailbox_path};
-use super::format::{self, Span};
+use super::format::Span;
+use super::ids::Removed;
+use super::index::{self, Entry};
 use super::memory::MemoryStore;
 use super::recovery::{self, Tail};
 use super::spool::{SPOOL_MEMORY_OCTETS, Spool, Text};
@@ -140,6 +142,132 @@ fn every_store_removes_what_it_is_told() {
         append(&*store, &["Andrew"], "Subject: 6\n\n").unwrap();
         assert_eq!(mail(&*store, "Andrew").len(), 1, "{what}");
         assert_eq!(store.expunge(&user("Nobody"), &[1]).unwrap(), [1], "{what}");
+    }
+}
+
+fn entries(file: &dyn File) -> Vec<Entry> {
+    index::entries(file, &Removed::default()).unwrap()
+}
+
+/// All messages as a mail client reads them.
+fn messages(store: &dyn Store, name: &str) -> Vec<String> {
+    let mailbox = store.open(&user(name)).unwrap();
+    (1..=mailbox.count())
+        .map(|number| {
+            let mut text = Vec::new();
+            let mut reading = mailbox.read(number).unwrap().unwrap();
+            while reading.next(&mut text).unwrap() {}
+            assert_eq!(
+                mailbox.octets(number),
+                Some(index::with_crlf(&text)),
+                "size"
+            );
+            String::from_utf8(text).unwrap()
+        })
+        .collect()
+}
+
+fn unique_ids(store: &dyn Store, name: &str) -> Vec<String> {
+    let mailbox = store.open(&user(name)).unwrap();
+    let ids: Vec<String> = (1..=mailbox.count())
+        .map(|number| mailbox.unique_id(number).unwrap())
+        .collect();
+    let different: std::collections::BTreeSet<&String> = ids.iter().collect();
+    assert_eq!(different.len(), ids.len(), "{ids:?}");
+    assert!(ids.iter().all(|id| (1..=70).contains(&id.len())));
+    assert_eq!(
+        mailbox
+            .unique_id(0)
+            .or_else(|| mailbox.unique_id(ids.len() + 1)),
+        None
+    );
+    ids
+}
+
+#[test]
+fn every_store_gives_messages_as_clients_read_them() {
+    for (what, store) in stores() {
+        let big = format!("Subject: big\n\n{}", ".x\n".repeat(200_000));
+        append(&*store, &["Andrew"], PLAIN).unwrap();
+        append(&*store, &["Andrew"], &big).unwrap();
+        append(
+            &*store,
+            &["Andrew"],
+            "From: s@h\nTo: Andrew@h\nSubject:\n\n",
+        )
+        .unwrap();
+        let trace = "Return-Path: <s@h>\nReceived: here\n";
+        assert_eq!(
+            messages(&*store, "Andrew"),
+            [
+                PLAIN.to_owned(),
+                format!("{trace}{big}"),
+                "From: s@h\nTo: Andrew@h\nSubject: \n\n".to_owned(),
+            ],
+            "{what}"
+        );
+        let mailbox = store.open(&user("Andrew")).unwrap();
+        assert!(mailbox.octets(0).or_else(|| mailbox.octets(4)).is_none());
+        assert!(mailbox.read(4).unwrap().is_none());
+    }
+}
+
+#[test]
+fn unique_ids_stay_and_never_come_back() {
+    for (what, store) in stores() {
+        for _ in 0..4 {
+            append(&*store, &["Andrew"], PLAIN).unwrap();
+        }
+        let before = unique_ids(&*store, "Andrew");
+        store.expunge(&user("Andrew"), &[1, 3]).unwrap();
+        assert_eq!(
+            unique_ids(&*store, "Andrew"),
+            [before[1].clone(), before[3].clone()],
+            "{what}"
+        );
+        append(&*store, &["Andrew"], PLAIN).unwrap();
+        store.expunge(&user("Andrew"), &[3]).unwrap();
+        store.expunge(&user("Andrew"), &[1, 2]).unwrap();
+        append(&*store, &["Andrew"], PLAIN).unwrap();
+        let after = unique_ids(&*store, "Andrew");
+        assert!(
+            after.len() == 1 && !before.contains(&after[0]),
+            "{what}: {before:?} {after:?}"
+        );
+    }
+}
+
+#[test]
+fn a_maildrop_has_one_session() {
+    for (what, store) in stores() {
+        let lock = store.lock(&user("Andrew")).unwrap();
+        assert!(lock.is_some(), "{what}");
+        assert!(store.lock(&user("Andrew")).unwrap().is_none(), "{what}");
+        assert!(store.lock(&user("Berta")).unwrap().is_some(), "{what}");
+        append(&*store, &["Andrew"], PLAIN).unwrap();
+        drop(lock);
+        assert!(store.lock(&user("Andrew")).unwrap().is_some(), "{what}");
+    }
+}
+
+/// A file as an editor on another system leaves it, with a block's edge at every place.
+#[test]
+fn an_edited_file_is_read_as_it_is_meant() {
+    let edited = "From: s@h\r\nTo: a@h\r\nSubject: x\r\nReceived: 2021-03-22 : 14 : 05\r\n..\r\nhi\r\n.\r\njust text\n.\n";
+    for filler in [0, 100, 262_000, 262_100, 262_120, 262_130, 262_140, 262_144] {
+        let disk: Arc<dyn Disk> = Arc::new(SimulatedDisk::default());
+        disk.make_directory(Path::new("Andrew")).unwrap();
+        let file = disk.open(&mailbox_path("Andrew"), Open::Write).unwrap();
+        let filler = format!("{}\n.\n", "x".repeat(filler));
+        file.write_at(format!("{filler}{edited}").as_bytes(), 0)
+            .unwrap();
+        let store = FileStore::visit(Arc::clone(&disk));
+        let read = messages(&store, "Andrew");
+        assert_eq!(read.len(), 3);
+        let expected = "From: s@h\nTo: a@h\nSubject: x\nDate: Mon, 22 Mar 2021 14:05:00 ";
+        assert!(read[1].starts_with(expected), "{}", read[1]);
+        assert!(read[1].ends_with("\n\n.\nhi\n"), "{}", read[1]);
+        assert!(read[2].ends_with("\n\njust text\n"), "{}", read[2]);
     }
 }
 
@@ -285,7 +413,7 @@ fn subjects(disk: &dyn Disk, name: &str, when: &str) -> BTreeMap<String, usize> 
         return found;
     };
     let file = disk.open(&mailbox_path(name), Open::Read).unwrap();
-    let spans = format::spans(&*file).unwrap();
+    let spans: Vec<Span> = entries(&*file).iter().map(|entry| entry.span).collect();
     assert_eq!(
         spans.last().map_or(0, Span::end),
         octets.len() as u64,
@@ -437,7 +565,7 @@ fn a_full_journal_begins_anew() {
     recover(&after).unwrap();
     for name in ["Andrew", "Berta"] {
         let file = after.open(&mailbox_path(name), Open::Read).unwrap();
-        assert_eq!(format::spans(&*file).unwrap().len(), 700, "{name}");
+        assert_eq!(entries(&*file).len(), 700, "{name}");
     }
 }
 
