@@ -69,7 +69,7 @@ pub(super) fn run(out: &mut Output) -> Result<(), Failure> {
     }
     let log = Log::new(Level::Warning, Box::new(io::stderr()));
     let reporter = log.clone();
-    let store = FileStore::serve(disk, Box::new(move |finding| reporter.warning(finding)))?;
+    let store = FileStore::serve(disk, 16, Box::new(move |finding| reporter.warning(finding)))?;
     let running = Running::start(credentials, Arc::new(store), log)?;
 
     let [(sender, password), _, (receiver, _)] = USERS;

@@ -34,6 +34,8 @@ const MAILDROP_LOCK_NAME: &str = ".minismtp.lock";
 const MAILBOX_NAME: &str = "mymailbox.mail";
 /// What the names of files with torn records begin with.
 const TORN_PREFIX: &str = "mymailbox.torn-";
+/// How many mailboxes a visitor holds open.
+const VISITOR_HANDLES: usize = 64;
 /// How many messages are committed together at most.
 const BATCH_MESSAGES_MAX: usize = 256;
 /// How many `Received` fields a message may have (RFC 5321 §6.3).
@@ -77,22 +79,29 @@ impl std::fmt::Debug for QueuedDone {
 }
 
 impl FileStore {
-    /// Takes the root over for a server: recovers it, and commits in a thread of its own.
+    /// Takes the root over for a server: recovers it, and commits in a thread of its own, which
+    /// holds at most `handles_max` mailboxes open.
     ///
     /// # Errors
     ///
     /// Another server has it, or it cannot be recovered.
-    pub fn serve(disk: Arc<dyn Disk>, report: Reporter) -> Result<Self, StoreError> {
+    pub fn serve(
+        disk: Arc<dyn Disk>,
+        handles_max: usize,
+        report: Reporter,
+    ) -> Result<Self, StoreError> {
         let root = Path::new("");
-        let server_lock = disk
-            .lock(Path::new(SERVER_LOCK_NAME), false)
-            .map_err(|error| io_error("lock", &*disk, root, error))?
-            .ok_or_else(|| StoreError::InUse {
+        let error = |error| io_error("recover", &*disk, root, error);
+        let server_lock = {
+            // In this order, as visitors have it: who holds the write lock and finds no server
+            // may be sure that none begins.
+            let _lock = disk.lock(Path::new(WRITE_LOCK_NAME), true).map_err(error)?;
+            let server_lock = disk
+                .lock(Path::new(SERVER_LOCK_NAME), false)
+                .map_err(error)?;
+            let server_lock = server_lock.ok_or_else(|| StoreError::InUse {
                 root: disk.show(root).display().to_string(),
             })?;
-        {
-            let error = |error| io_error("recover", &*disk, root, error);
-            let _lock = disk.lock(Path::new(WRITE_LOCK_NAME), true).map_err(error)?;
             for finding in recovery::recover(&*disk, Tail::Doubtful).map_err(error)? {
                 report(&finding);
             }
@@ -101,9 +110,10 @@ impl FileStore {
                     disk.remove(Path::new(&name)).map_err(error)?;
                 }
             }
-        }
+            server_lock
+        };
         let (queue, jobs) = channel();
-        let committer = Committer::new(Arc::clone(&disk));
+        let committer = Committer::new(Arc::clone(&disk), handles_max);
         let thread = std::thread::Builder::new()
             .name("commit".to_owned())
             .spawn(move || commit_all(committer, &jobs, &report))
@@ -280,7 +290,7 @@ impl Store for FileStore {
         if self.server_lock.is_some() {
             return done(Err(AppendError::Failed("the store is closed".to_owned())));
         }
-        let mut committer = Committer::new(Arc::clone(&self.disk));
+        let mut committer = Committer::new(Arc::clone(&self.disk), VISITOR_HANDLES);
         let outcome = committer.commit(&[job]).pop();
         // What is committed is durable; a journal that stays is the next one's to clean up.
         drop(committer.close());
@@ -390,6 +400,7 @@ fn commit_all(mut committer: Committer, jobs: &Receiver<(Job, QueuedDone)>, repo
 fn job(message: Message) -> Result<Job, AppendError> {
     let summary = Summary::new(
         message.text.beginning(),
+        message.text.is_whole(),
         &message.reverse_path,
         &message.received,
     );

@@ -62,18 +62,25 @@ pub struct Summary<'a> {
 }
 
 impl<'a> Summary<'a> {
-    /// Reads the message, or as much of its start as holds the header section. Text may be
+    /// Reads the message, or the start of a long one: then it is not the whole. Text may be
     /// dot-stuffed or not: no field that counts here begins with a full stop.
     #[must_use]
-    pub fn new(text: &'a [u8], reverse_path: &'a ReversePath, received: &'a str) -> Self {
+    pub fn new(
+        text: &'a [u8],
+        is_whole: bool,
+        reverse_path: &'a ReversePath,
+        received: &'a str,
+    ) -> Self {
         let section = Section::parse(text);
         let subject = section.named("Subject").next();
         let subject = subject.map(|field| field.readable(SUBJECT_CHARACTERS_MAX));
         let body_is_marked = text[section.body..].starts_with(FULL_RECORD_MARK);
-        let plain = if body_is_marked {
-            None
-        } else {
+        // Of a header section that goes on who knows what is yet to come.
+        let is_complete = is_whole || section.body < text.len();
+        let plain = if is_complete && !body_is_marked {
             plain_fields(&section)
+        } else {
+            None
         };
         Self {
             plain: plain.filter(|[from, ..]| is_address(from, reverse_path.address())),
@@ -383,7 +390,7 @@ mod tests {
 
     fn head(text: &str, from: &str, to: &str) -> (String, Option<String>) {
         let reverse_path = ReversePath::parse(from).unwrap().0;
-        let head = Summary::new(text.as_bytes(), &reverse_path, "T").head(to);
+        let head = Summary::new(text.as_bytes(), true, &reverse_path, "T").head(to);
         (head.lines, head.plain_body.map(|at| text[at..].to_owned()))
     }
 

@@ -38,6 +38,7 @@ impl MemoryStore {
     fn store(&self, message: Message) -> Result<(), AppendError> {
         let summary = Summary::new(
             message.text.beginning(),
+            message.text.is_whole(),
             &message.reverse_path,
             &message.received,
         );
