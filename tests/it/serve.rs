@@ -1364,11 +1364,7 @@ fn log_that_nobody_reads_keeps_neither_mail_nor_the_end() {
     for _ in 0..3000 {
         smtp.ask("NOOP", "250");
     }
-    rustix::process::kill_process(
-        rustix::process::Pid::from_child(&child),
-        rustix::process::Signal::TERM,
-    )
-    .unwrap();
+    rustix::process::kill_process(rustix::process::Pid::from_child(&child), Signal::TERM).unwrap();
     until("the server ends", || child.try_wait().unwrap().is_some());
     assert_eq!(child.wait().unwrap().code(), Some(0));
 }
