@@ -16,6 +16,9 @@ use super::file::mailbox_path;
 use super::format;
 use super::journal::{self, AppendRecord, Base, Entry, JOURNAL_NAME};
 
+/// What no disk writes in part.
+const BLOCK_OCTETS: u64 = 512;
+
 /// What a recovery did, a sentence each, for the log.
 pub type Findings = Vec<String>;
 
@@ -248,6 +251,8 @@ impl Plan<'_> {
         Ok(true)
     }
 
+    /// Whether a record stands where our first one should be that is not ours, not even torn:
+    /// blocks that never arrived begin at their edges, or hold zeros.
     fn has_another_record(&self, file: &dyn File) -> io::Result<bool> {
         let Some((record, _)) = self.records.first() else {
             return Ok(false);
@@ -255,7 +260,15 @@ impl Plan<'_> {
         let mut found = vec![0; record.head.len()];
         let filled = format::read_full(file, &mut found, record.offset)?;
         let found = &found[..filled];
-        Ok(found.starts_with(b"From: ") && !record.head.starts_with(found))
+        let Some(at) = found
+            .iter()
+            .zip(&record.head)
+            .position(|(found, ours)| found != ours)
+        else {
+            return Ok(false);
+        };
+        let is_at_edge = (record.offset + at as u64).is_multiple_of(BLOCK_OCTETS);
+        Ok(found.starts_with(b"From: ") && !is_at_edge && found[at] != 0)
     }
 
     fn write(&self, file: &dyn File) -> io::Result<()> {
