@@ -9,6 +9,8 @@ use crate::wire::{Machine, Step};
 
 use super::stream::{Read, Stream};
 
+/// So much at once is no command: the others get their turn before it is looked at.
+const FLOOD_OCTETS: usize = 4096;
 /// How long to look for what a peer said before it stopped listening.
 const LAST_WORDS_TIMEOUT: Duration = Duration::from_secs(1);
 /// How many reads that may take.
@@ -61,14 +63,22 @@ pub async fn drive<M: Machine, O: Owner<M>>(
                 machine.answer(Instant::now(), answer);
             }
             Step::Wait(deadline) => {
-                let read = stream.read(deadline, |octets| machine.receive(Instant::now(), octets));
+                let mut received = 0;
+                let read = stream.read(deadline, |octets| {
+                    received = octets.len();
+                    machine.receive(Instant::now(), octets);
+                });
                 let read = tokio::select! {
                     read = read => read,
                     // An owner that is gone stops nobody.
                     Ok(()) = stop.changed(), if !is_stopping => continue,
                 };
                 // A peer that never pauses must not keep this thread from all the others.
-                tokio::task::yield_now().await;
+                if received >= FLOOD_OCTETS {
+                    tokio::task::yield_now().await;
+                } else {
+                    tokio::task::coop::consume_budget().await;
+                }
                 match read {
                     Ok(Read::Octets | Read::TimedOut) => {}
                     Ok(Read::End) => machine.disconnected(Instant::now()),
