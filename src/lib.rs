@@ -74,6 +74,7 @@ pub mod mailbox;
 pub mod maillog;
 pub mod message;
 pub mod net;
+pub mod pop3;
 pub mod sasl;
 pub mod secret;
 pub mod server;
