@@ -51,8 +51,8 @@
 //!
 //! # Invariants, as what is absent
 //!
-//! - `wire`, `smtp`, `pop3`, `sasl`, `message` and `address` have no socket, file, clock, thread, async or
-//!   log.
+//! - `wire`, `smtp`, `pop3`, `sasl`, `message` and `address` have no socket, file, clock, thread,
+//!   async or log.
 //! - `smtp` and `pop3` know neither each other nor a store, the stores know no protocol.
 //! - Only `net`, `server`, `client` and the commands that start them name the async runtime.
 //! - Only `disk` touches what is in the mail root.

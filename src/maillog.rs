@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
+use std::time::Duration;
 
 use chrono::SecondsFormat;
 
@@ -18,6 +18,8 @@ use crate::address::ReversePath;
 use crate::clock;
 use crate::user::UserName;
 
+/// How long the last lines may take.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Lines that may wait to be written.
 const LINES_MAX: usize = 8192;
 
@@ -43,7 +45,8 @@ pub struct Log {
 struct Inner {
     lines: Mutex<Option<SyncSender<String>>>,
     omitted: Arc<AtomicU64>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    /// Says when everything is written.
+    done: Mutex<Option<Receiver<()>>>,
 }
 
 /// The log of one session.
@@ -60,12 +63,18 @@ impl Log {
         let (sender, lines) = sync_channel(LINES_MAX);
         let omitted = Arc::new(AtomicU64::new(0));
         let counter = Arc::clone(&omitted);
+        let (finished, done) = sync_channel(1);
         let thread = std::thread::Builder::new().name("log".to_owned());
-        let thread = thread.spawn(move || write_all(&lines, &counter, out)).ok();
+        let thread = thread.spawn(move || {
+            write_all(&lines, &counter, out);
+            finished.send(()).unwrap_or_default();
+        });
+        // A system without a thread to give has a server without a log.
+        drop(thread);
         let inner = Inner {
             lines: Mutex::new(Some(sender)),
             omitted,
-            thread: Mutex::new(thread),
+            done: Mutex::new(Some(done)),
         };
         Self {
             level,
@@ -119,14 +128,15 @@ impl Log {
                 .unwrap_or_else(PoisonError::into_inner)
                 .take(),
         );
-        let thread = self
+        let done = self
             .inner
-            .thread
+            .done
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
-        if let Some(thread) = thread {
-            drop(thread.join());
+        if let Some(done) = done {
+            // A log that nobody reads any more must not keep the program from ending.
+            done.recv_timeout(CLOSE_TIMEOUT).unwrap_or_default();
         }
     }
 

@@ -14,7 +14,7 @@ use super::report::{ExitStatus, Failure, Output};
 use crate::client::ServerAddress;
 use crate::client::submit::{Options, submit};
 use crate::credentials::{Credentials, CredentialsFile, PasswordHash};
-use crate::disk::{Disk, RealDisk};
+use crate::disk::{self, Disk, RealDisk};
 use crate::mailbox::Store;
 use crate::mailbox::file::{FileStore, mailbox_path};
 use crate::maillog::{Level, Log};
@@ -70,7 +70,11 @@ pub(super) fn run(out: &mut Output) -> Result<(), Failure> {
     }
     let log = Log::new(Level::Warning, Box::new(io::stderr()));
     let reporter = log.clone();
-    let store = FileStore::serve(disk, Box::new(move |finding| reporter.warning(finding)))?;
+    let store = FileStore::serve(
+        Arc::clone(&disk),
+        16,
+        Box::new(move |finding| reporter.warning(finding)),
+    )?;
     let running = Running::start(credentials, Arc::new(store), log)?;
 
     let [(sender, password), _, (receiver, _)] = USERS;
@@ -85,13 +89,14 @@ pub(super) fn run(out: &mut Output) -> Result<(), Failure> {
         return Err(internal(failure));
     }
 
-    let file = root.path().join(mailbox_path(receiver));
-    let mailbox = fs::read(&file).map_err(|error| root.error(&error))?;
+    let path = mailbox_path(receiver);
+    let mailbox = disk::read(&*disk, &path).map_err(|error| root.error(&error))?;
+    let shown = disk.show(&path);
     out.done(format_args!(
         "\nThe mailbox of {receiver}, {}:\n",
-        file.display()
+        shown.display()
     ))?;
-    out.write(&mailbox)?;
+    out.write(&mailbox.unwrap_or_default())?;
     out.done("\nThat was all. `minismtp serve` and `minismtp send` do the same for you.")
 }
 

@@ -184,20 +184,29 @@ impl Root {
 
     fn list_users(&self, json: bool, out: &mut Output) -> Result<(), Failure> {
         let mut counts = Vec::new();
+        let mut unreadable = None;
         if let Self(Some((credentials, store))) = self {
             let mut users = credentials.list()?;
             users.extend(store.users()?);
             let mut seen = std::collections::HashSet::new();
             for user in users.into_iter().filter(|user| seen.insert(user.key())) {
-                let count = store.open(&user)?.count();
-                counts.push((user, count));
+                match store.open(&user) {
+                    Ok(mailbox) => counts.push((user, mailbox.count())),
+                    // The others are told all the same.
+                    Err(error) => {
+                        if let Some(earlier) = unreadable.replace(error) {
+                            out.warning(earlier);
+                        }
+                    }
+                }
             }
         }
         if json {
             let rows = counts
                 .iter()
                 .map(|(user, count)| json!({ "user": user.as_str(), "messages": count }));
-            return out.result(Value::Array(rows.collect()));
+            out.result(Value::Array(rows.collect()))?;
+            return unreadable.map_or(Ok(()), |error| Err(error.into()));
         }
         let width = counts
             .iter()
@@ -207,7 +216,7 @@ impl Root {
         for (user, count) in counts {
             out.result(format_args!("{count:width$}  {user}"))?;
         }
-        Ok(())
+        unreadable.map_or(Ok(()), |error| Err(error.into()))
     }
 
     fn list(&self, name: &UserName, json: bool, out: &mut Output) -> Result<(), Failure> {

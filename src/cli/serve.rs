@@ -22,10 +22,13 @@ use crate::server::{Configuration, ListenError, Protocol, Server, runtime};
 use crate::smtp::limits;
 use crate::smtp::server::Settings;
 
-/// File handles that are not connections: mailboxes that are open, the journal, the log.
-const OTHER_FILES: u64 = 640;
 /// The port for access to mailboxes in the lab.
 const LAB_PORT: u16 = 1110;
+/// Mailboxes that are held open, where the system has the handles.
+const MAILBOXES_MAX: usize = 2048;
+/// File handles that are neither connections nor mailboxes: the journal, locks, spool files, the
+/// log.
+const OTHER_FILES: u64 = 128;
 /// Connections at once where nothing else is said and the system has the handles.
 const CONNECTIONS_MAX: usize = 10_000;
 
@@ -130,13 +133,17 @@ pub(super) fn run(args: &Args, global: &Global, out: &mut Output) -> Result<(), 
     let credentials = Arc::new(CredentialsFile::new(Arc::clone(&disk)));
     let log = Log::new(level(global), Box::new(io::stderr()));
     check_users(&*credentials, args, &log)?;
-    let connections_max = connections_max(args.max_connections, out);
+    let handles = Handles::share(args.max_connections, out);
 
     let runtime = runtime().map_err(|error| {
         Failure::new(ExitStatus::Internal, format_args!("cannot start: {error}"))
     })?;
     let reporter = log.clone();
-    let store = FileStore::serve(disk, Box::new(move |finding| reporter.warning(finding)))?;
+    let store = FileStore::serve(
+        disk,
+        handles.mailboxes,
+        Box::new(move |finding| reporter.warning(finding)),
+    )?;
     let store: Arc<dyn Store> = Arc::new(store);
     let hostname = args.hostname.clone().unwrap_or_else(hostname);
     let timeout = Duration::from_secs(args.timeout);
@@ -160,7 +167,7 @@ pub(super) fn run(args: &Args, global: &Global, out: &mut Output) -> Result<(), 
             domains: args.domain.clone(),
             catch_all: args.catch_all.clone(),
         },
-        connections_max,
+        connections_max: handles.connections,
     };
     let served = runtime.block_on(async {
         let server = Server::bind(configuration, credentials, store, log.clone())?;
@@ -292,29 +299,41 @@ fn addresses(args: &Args, port: u16) -> Result<Vec<SocketAddr>, Failure> {
     Ok(addresses)
 }
 
-/// As many connections as were asked for, or as there can be.
-fn connections_max(asked: Option<usize>, out: &mut Output) -> usize {
-    let wanted = asked.unwrap_or(CONNECTIONS_MAX);
-    let needed = wanted as u64 + OTHER_FILES;
-    let limit = getrlimit(Resource::Nofile);
-    let allowed = limit.maximum.unwrap_or(u64::MAX);
-    if limit.current.is_some_and(|current| current < needed) {
-        let raised = Rlimit {
-            current: Some(needed.min(allowed)),
-            maximum: limit.maximum,
-        };
-        // What cannot be raised is found out below.
-        setrlimit(Resource::Nofile, raised).unwrap_or_default();
+/// What the system's file handles go to.
+struct Handles {
+    connections: usize,
+    mailboxes: usize,
+}
+
+impl Handles {
+    /// As many connections as were asked for, or as there can be.
+    fn share(asked: Option<usize>, out: &mut Output) -> Self {
+        let wanted = asked.unwrap_or(CONNECTIONS_MAX);
+        let needed = (wanted + MAILBOXES_MAX) as u64 + OTHER_FILES;
+        let limit = getrlimit(Resource::Nofile);
+        let allowed = limit.maximum.unwrap_or(u64::MAX);
+        if limit.current.is_some_and(|current| current < needed) {
+            let raised = Rlimit {
+                current: Some(needed.min(allowed)),
+                maximum: limit.maximum,
+            };
+            // What cannot be raised is found out below.
+            setrlimit(Resource::Nofile, raised).unwrap_or_default();
+        }
+        let handles = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+        let handles = usize::try_from(handles.saturating_sub(OTHER_FILES)).unwrap_or(usize::MAX);
+        let mailboxes = (handles / 4).clamp(1, MAILBOXES_MAX);
+        let connections = wanted.min(handles - handles.min(mailboxes)).max(1);
+        if asked.is_some() && connections < wanted {
+            out.warning(format_args!(
+                "only {connections} connections at once: the system allows no more open files"
+            ));
+        }
+        Self {
+            connections,
+            mailboxes,
+        }
     }
-    let handles = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    let possible = usize::try_from(handles.saturating_sub(OTHER_FILES).max(handles / 4));
-    let connections = wanted.min(possible.unwrap_or(usize::MAX)).max(1);
-    if asked.is_some() && connections < wanted {
-        out.warning(format_args!(
-            "only {connections} connections at once: the system allows {handles} open files"
-        ));
-    }
-    connections
 }
 
 /// The machine's name, if it can stand in a greeting.
@@ -370,8 +389,8 @@ fn recipients(text: &str) -> Result<usize, String> {
 
 fn connections(text: &str) -> Result<usize, String> {
     match text.parse() {
-        Ok(0) | Err(_) => Err("a number from 1 on".to_owned()),
-        Ok(number) => Ok(number),
+        Ok(number @ 1..=1_000_000) => Ok(number),
+        _ => Err("a number from 1 to 1000000".to_owned()),
     }
 }
 

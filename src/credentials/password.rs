@@ -74,7 +74,8 @@ impl PasswordHash {
             Ok(_) => return Err(PasswordError::Hashing("too few random numbers".to_owned())),
             Err(error) => return Err(PasswordError::Hashing(error.to_string())),
         }
-        Self::argon2id(&Secret::new(crate::sasl::encode(&octets)))
+        let digits: String = octets.iter().map(|octet| format!("{octet:02x}")).collect();
+        Self::argon2id(&Secret::new(digits))
     }
 
     /// Takes a password to be kept as it is.

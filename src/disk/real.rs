@@ -25,11 +25,21 @@ impl RealDisk {
     /// As the system reports them.
     pub fn open(root: &Path) -> io::Result<Self> {
         use std::os::unix::fs::DirBuilderExt;
-        if !root.is_dir() {
+        let missing: Vec<&Path> = root.ancestors().take_while(|path| !path.is_dir()).collect();
+        if !missing.is_empty() {
             std::fs::DirBuilder::new()
                 .recursive(true)
                 .mode(0o700)
                 .create(root)?;
+        }
+        // Mail is no safer than the names that lead to it.
+        for parent in missing.iter().filter_map(|path| path.parent()) {
+            let parent = if parent == Path::new("") {
+                Path::new(".")
+            } else {
+                parent
+            };
+            std::fs::File::open(parent)?.sync_all()?;
         }
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let directory = fs::open(root, flags, Mode::empty())?;
@@ -152,9 +162,15 @@ impl Disk for RealDisk {
 
     fn names(&self, path: &Path) -> io::Result<Vec<String>> {
         let mut names = Vec::new();
-        for entry in std::fs::read_dir(self.show(path))? {
-            if let Ok(name) = entry?.file_name().into_string() {
-                names.push(name);
+        let directory = match path == Path::new("") {
+            true => fs::Dir::read_from(&self.directory)?,
+            false => fs::Dir::read_from(self.subdirectory(path)?)?,
+        };
+        for entry in directory {
+            if let Ok(name) = entry?.file_name().to_str()
+                && !matches!(name, "." | "..")
+            {
+                names.push(name.to_owned());
             }
         }
         names.sort();

@@ -23,15 +23,16 @@ use crate::disk::{Disk, File, Open};
 use super::AppendError;
 use super::file::{WRITE_LOCK_NAME, mailbox_path};
 use super::format;
-use super::journal::{AppendRecord, Entry, JOURNAL_NAME, Journal};
+use super::journal::{AppendRecord, Base, Entry, JOURNAL_NAME, Journal};
 use super::recovery::{self, Tail};
 use super::spool::Text;
 
 /// Texts of this size and more go to their mailboxes directly and are synced there; writing them
 /// to the journal too would cost more than the syncs it saves.
 pub const DIRECT_OCTETS_MIN: u64 = 32 * 1024;
-/// How many mailboxes are held open.
-const OPEN_MAILBOXES_MAX: usize = 512;
+/// How many mailboxes are known, with or without a handle; all are named at the start of each
+/// journal.
+const MAILBOXES_MAX: usize = 10_000;
 /// How much a piece of a large text is.
 const COPY_OCTETS: usize = 256 * 1024;
 
@@ -84,8 +85,10 @@ impl Job {
 #[derive(Debug)]
 pub struct Committer {
     disk: Arc<dyn Disk>,
+    /// How many mailboxes are held open.
+    handles_max: usize,
     journal: Option<Journal>,
-    mailboxes: HashMap<String, OpenMailbox>,
+    mailboxes: HashMap<String, KnownMailbox>,
     /// The journal could not be synced, or something written could not be undone: nothing is
     /// certain before a recovery has gone through.
     is_broken: bool,
@@ -93,9 +96,10 @@ pub struct Committer {
 }
 
 #[derive(Debug)]
-struct OpenMailbox {
+struct KnownMailbox {
     path: PathBuf,
-    file: Box<dyn File>,
+    /// `None` where others needed the handle; all is synced then.
+    file: Option<Box<dyn File>>,
     identity: (u64, u64),
     /// What the journal vouches for.
     committed: u64,
@@ -103,8 +107,12 @@ struct OpenMailbox {
     written: u64,
     /// The journal of this epoch knows its length.
     has_base: bool,
-    /// Something committed may not be synced in the file itself.
-    is_dirty: bool,
+    /// How much of that is durable in the file itself.
+    synced: u64,
+    /// Something durable was cut off, and that is not durable yet.
+    is_cut: bool,
+    /// A sync failed. Another would succeed and mean nothing; only recovery helps.
+    has_lost: bool,
     /// Behind what is written stands something of a message that was refused.
     has_excess: bool,
 }
@@ -112,11 +120,13 @@ struct OpenMailbox {
 type Outcome = Result<(), AppendError>;
 
 impl Committer {
-    /// Begins with nothing open. The store must be recovered.
+    /// Begins with nothing open, and holds so many mailboxes open at most. The store must be
+    /// recovered.
     #[must_use]
-    pub fn new(disk: Arc<dyn Disk>) -> Self {
+    pub fn new(disk: Arc<dyn Disk>, handles_max: usize) -> Self {
         Self {
             disk,
+            handles_max: handles_max.max(1),
             journal: None,
             mailboxes: HashMap::new(),
             is_broken: false,
@@ -154,11 +164,7 @@ impl Committer {
         if self.journal.is_none() {
             return Ok(());
         }
-        let is_cut = self
-            .mailboxes
-            .values_mut()
-            .all(|mailbox| mailbox.cut_back().is_ok());
-        if !is_cut || self.sync_mailboxes().is_err() {
+        if self.cut_all_back().is_err() || self.sync_mailboxes().is_err() {
             return self.recover();
         }
         self.forget();
@@ -213,7 +219,7 @@ impl Committer {
             self.recover()?;
         }
         let is_full = self.journal.as_ref().is_some_and(Journal::is_full);
-        if is_full || self.mailboxes.len() > OPEN_MAILBOXES_MAX {
+        if is_full || self.mailboxes.len() > MAILBOXES_MAX {
             self.checkpoint()?;
         }
         if self.journal.is_none() {
@@ -235,6 +241,8 @@ impl Committer {
             Err(_) => true,
         };
         if !is_ours {
+            // Unless it was no visitor, but somebody who tidied up.
+            self.sync_mailboxes().unwrap_or_default();
             self.forget();
             self.is_broken = false;
         }
@@ -264,7 +272,7 @@ impl Committer {
             // A failed sync is never tried again: recovery writes the records anew.
             return self.recover();
         }
-        if self.mailboxes.len() > OPEN_MAILBOXES_MAX {
+        if self.mailboxes.len() > MAILBOXES_MAX {
             self.mailboxes.retain(|_, mailbox| mailbox.has_excess);
         }
         let Some(journal) = &mut self.journal else {
@@ -273,8 +281,8 @@ impl Committer {
         let bases = self
             .mailboxes
             .iter()
-            .map(|(user, mailbox)| (user.clone(), mailbox.committed));
-        let begun = journal.begin_epoch(&bases.collect::<Vec<_>>());
+            .map(|(user, mailbox)| mailbox.base(user));
+        let begun = journal.begin_epoch(bases.collect());
         if begun.is_err() {
             self.is_broken = true;
         }
@@ -282,15 +290,18 @@ impl Committer {
     }
 
     fn sync_mailboxes(&mut self) -> io::Result<()> {
-        for mailbox in self
+        self.mailboxes.values_mut().try_for_each(KnownMailbox::sync)
+    }
+
+    fn cut_all_back(&mut self) -> io::Result<()> {
+        let owing = self
             .mailboxes
-            .values_mut()
-            .filter(|mailbox| mailbox.is_dirty)
-        {
-            mailbox.file.sync()?;
-            mailbox.is_dirty = false;
-        }
-        Ok(())
+            .iter()
+            .filter(|(_, mailbox)| mailbox.has_excess);
+        let owing: Vec<String> = owing.map(|(user, _)| user.clone()).collect();
+        owing
+            .iter()
+            .try_for_each(|user| self.mailbox(user)?.cut_back())
     }
 
     /// Opens what the job needs, or finds it still open and unchanged.
@@ -306,8 +317,14 @@ impl Committer {
     }
 
     fn open_mailbox(&mut self, user: &str) -> io::Result<()> {
+        if self
+            .mailboxes
+            .get(user)
+            .is_some_and(|mailbox| mailbox.has_excess)
+        {
+            self.mailbox(user)?.cut_back()?;
+        }
         if let Some(mailbox) = self.mailboxes.get_mut(user) {
-            mailbox.cut_back()?;
             let status = self.disk.status(&mailbox.path)?;
             let is_unchanged = status.is_some_and(|status| {
                 status.identity == mailbox.identity && status.octets == mailbox.written
@@ -320,8 +337,14 @@ impl Committer {
                 "mailbox {} was changed by somebody else",
                 self.disk.show(&mailbox.path).display(),
             ));
+            // What it still owes to the disk must not be forgotten with it.
+            if let Err(error) = mailbox.sync() {
+                self.is_broken = true;
+                return Err(error);
+            }
             self.mailboxes.remove(user);
         }
+        self.make_room();
         let path = mailbox_path(user);
         let directory = Path::new(user);
         self.disk.make_directory(directory)?;
@@ -329,16 +352,22 @@ impl Committer {
         let octets = file.status()?.octets;
         let end = format::last_record_end(&*file, octets)?;
         recovery::set_aside(&*self.disk, &path, &*file, end, &mut self.findings)?;
-        file.sync()?;
+        if let Err(error) = file.sync() {
+            // The journal may hold records that were lost with that, and has to be asked.
+            self.is_broken = true;
+            return Err(error);
+        }
         self.disk.sync_directory(directory)?;
-        let mailbox = OpenMailbox {
+        let mailbox = KnownMailbox {
             identity: file.status()?.identity,
             path,
-            file,
+            file: Some(file),
             committed: end,
             written: end,
             has_base: false,
-            is_dirty: false,
+            synced: end,
+            is_cut: false,
+            has_lost: false,
             has_excess: false,
         };
         self.mailboxes.insert(user.to_owned(), mailbox);
@@ -354,7 +383,7 @@ impl Committer {
         let mut bases = Vec::new();
         for (user, mailbox) in new {
             mailbox.has_base = true;
-            bases.push((user.clone(), mailbox.committed));
+            bases.push(mailbox.base(user));
         }
         if bases.is_empty() {
             return Ok(());
@@ -393,14 +422,14 @@ impl Committer {
             let start = record.plain_body.map_or(0, |body| job.trace.len() + body);
             let mailbox = self.mailbox(&record.user)?;
             let octets = [record.head.as_slice(), &shared[start..]].concat();
-            mailbox.file.write_at(&octets, mailbox.written)?;
+            let offset = mailbox.written;
+            mailbox.put(&octets)?;
             records.push(AppendRecord {
                 user: record.user.clone(),
-                offset: mailbox.written,
+                offset,
                 head: record.head.clone(),
                 start: u32::try_from(start).map_err(io::Error::other)?,
             });
-            mailbox.written += octets.len() as u64;
         }
         Ok(Entry::Append { records, shared })
     }
@@ -428,7 +457,7 @@ impl Committer {
             spans.push((record.user.clone(), offset, mailbox.written - offset));
         }
         for record in &job.records {
-            if let Err(error) = self.mailbox(&record.user)?.file.sync() {
+            if let Err(error) = self.mailbox(&record.user)?.sync() {
                 // Earlier records of this mailbox may be lost with it; they are in the journal.
                 self.is_broken = true;
                 return Err(error);
@@ -437,34 +466,78 @@ impl Committer {
         Ok(Entry::Direct(spans))
     }
 
-    fn mailbox(&mut self, user: &str) -> io::Result<&mut OpenMailbox> {
-        self.mailboxes
+    /// A known mailbox, with its handle.
+    fn mailbox(&mut self, user: &str) -> io::Result<&mut KnownMailbox> {
+        if self
+            .mailboxes
+            .get(user)
+            .is_some_and(|mailbox| mailbox.file.is_none())
+        {
+            self.make_room();
+        }
+        let mailbox = self
+            .mailboxes
             .get_mut(user)
-            .ok_or_else(|| io::ErrorKind::NotConnected.into())
+            .ok_or(io::ErrorKind::NotFound)?;
+        if mailbox.file.is_none() {
+            let file = self.disk.open(&mailbox.path, Open::Write)?;
+            if file.status()?.identity != mailbox.identity {
+                return Err(io::ErrorKind::NotFound.into());
+            }
+            mailbox.file = Some(file);
+        }
+        Ok(mailbox)
+    }
+
+    /// Gives handles back, half of them at once, where there are as many as may be. A handle is
+    /// only closed once what was written through it is synced: errors are told to it alone.
+    fn make_room(&mut self) {
+        let open = self
+            .mailboxes
+            .values()
+            .filter(|mailbox| mailbox.file.is_some())
+            .count();
+        if open < self.handles_max {
+            return;
+        }
+        let mut spare = open - self.handles_max / 2;
+        for mailbox in self
+            .mailboxes
+            .values_mut()
+            .filter(|mailbox| mailbox.file.is_some())
+        {
+            if spare == 0 {
+                return;
+            }
+            spare -= 1;
+            match mailbox.sync() {
+                Ok(()) => mailbox.file = None,
+                // The journal knows what is lost with that.
+                Err(_) => self.is_broken = true,
+            }
+        }
     }
 
     /// Takes a message that could not be written out of the mailboxes again, which ended here
     /// before it.
     fn cut_back(&mut self, ends: &[(&str, u64)]) {
         for (user, end) in ends {
-            let Some(mailbox) = self.mailboxes.get_mut(*user) else {
-                continue;
-            };
-            mailbox.written = *end;
-            mailbox.has_excess = true;
+            if let Some(mailbox) = self.mailboxes.get_mut(*user) {
+                mailbox.written = *end;
+                mailbox.has_excess = true;
+            }
             // If that fails, it is tried again before the next message for this mailbox; the
             // others need not wait for it.
-            mailbox.cut_back().unwrap_or_default();
+            self.mailbox(user)
+                .and_then(KnownMailbox::cut_back)
+                .unwrap_or_default();
         }
     }
 
     /// The batch counts.
     fn accept(&mut self) {
         for mailbox in self.mailboxes.values_mut() {
-            if mailbox.written != mailbox.committed {
-                mailbox.committed = mailbox.written;
-                mailbox.is_dirty = true;
-            }
+            mailbox.committed = mailbox.written;
         }
     }
 
@@ -472,9 +545,10 @@ impl Committer {
     fn undo(&mut self, error: &io::Error) -> AppendError {
         for mailbox in self.mailboxes.values_mut() {
             if mailbox.written != mailbox.committed {
-                // What cannot be cut off is set aside by the recovery.
-                drop(mailbox.file.truncate(mailbox.committed));
                 mailbox.written = mailbox.committed;
+                mailbox.has_excess = true;
+                // What cannot be cut off is set aside by the recovery.
+                mailbox.cut_back().unwrap_or_default();
             }
         }
         match self.recover() {
@@ -490,18 +564,51 @@ impl Committer {
     }
 }
 
-impl OpenMailbox {
+impl KnownMailbox {
     /// Cuts off what a refused message left.
     fn cut_back(&mut self) -> io::Result<()> {
         if self.has_excess {
-            self.file.truncate(self.written)?;
+            self.file()?.truncate(self.written)?;
+            // What was cut off may be durable already: then the cut has to be so too.
+            self.is_cut |= self.written < self.synced;
             self.has_excess = false;
         }
         Ok(())
     }
 
+    /// Makes durable what was written.
+    fn sync(&mut self) -> io::Result<()> {
+        if self.has_lost {
+            return Err(io::Error::other("an earlier sync failed"));
+        }
+        if self.synced != self.written || self.is_cut {
+            if let Err(error) = self.file()?.sync() {
+                self.has_lost = true;
+                return Err(error);
+            }
+            self.synced = self.written;
+            self.is_cut = false;
+        }
+        Ok(())
+    }
+
+    fn base(&self, user: &str) -> Base {
+        let (user, committed) = (user.to_owned(), self.committed);
+        Base {
+            user,
+            committed,
+            inode: self.identity.1,
+        }
+    }
+
+    fn file(&self) -> io::Result<&dyn File> {
+        self.file
+            .as_deref()
+            .ok_or_else(|| io::ErrorKind::NotConnected.into())
+    }
+
     fn put(&mut self, octets: &[u8]) -> io::Result<()> {
-        self.file.write_at(octets, self.written)?;
+        self.file()?.write_at(octets, self.written)?;
         self.written += octets.len() as u64;
         Ok(())
     }

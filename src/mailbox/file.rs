@@ -6,31 +6,36 @@
 //! where a mailbox ends. Reading needs no lock: appending leaves what is there as it is, and
 //! deleting makes a new file.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-use crate::disk::{Disk, File, Lock, Open};
+use crate::disk::{Disk, File, Lock, Open, Status};
 use crate::user::UserName;
 
 use super::commit::{Committer, Job, JobRecord};
-use super::format::{self, Record, Span, Summary};
+use super::format::{Record, Span, Summary};
+use super::ids::Removed;
+use super::index::{self, Entry, MessageReader};
 use super::recovery::{self, Tail};
 use super::spool::{SPOOL_PREFIX, Spool};
-use super::{AppendError, CopyError, Done, Mailbox, Message, Reading, Store, StoreError, reading};
+use super::{AppendError, CopyError, Done, Mailbox, Message, Reading, Store, StoreError};
 
 /// The lock that a server holds as long as it runs.
 pub const SERVER_LOCK_NAME: &str = ".minismtp.server.lock";
 /// The lock that is held while a mailbox is changed.
 pub const WRITE_LOCK_NAME: &str = ".minismtp.lock";
-/// What the names of locks begin with that a session of mailbox access holds.
-const MAILDROP_LOCK_PREFIX: &str = ".minismtp.maildrop.";
 
+/// The lock in a user's directory that a session holds.
+const MAILDROP_LOCK_NAME: &str = ".minismtp.lock";
 const MAILBOX_NAME: &str = "mymailbox.mail";
 /// What the names of files with torn records begin with.
 const TORN_PREFIX: &str = "mymailbox.torn-";
+/// How many mailboxes a visitor holds open.
+const VISITOR_HANDLES: usize = 64;
 /// How many messages are committed together at most.
 const BATCH_MESSAGES_MAX: usize = 256;
 /// How many `Received` fields a message may have (RFC 5321 §6.3).
@@ -74,22 +79,29 @@ impl std::fmt::Debug for QueuedDone {
 }
 
 impl FileStore {
-    /// Takes the root over for a server: recovers it, and commits in a thread of its own.
+    /// Takes the root over for a server: recovers it, and commits in a thread of its own, which
+    /// holds at most `handles_max` mailboxes open.
     ///
     /// # Errors
     ///
     /// Another server has it, or it cannot be recovered.
-    pub fn serve(disk: Arc<dyn Disk>, report: Reporter) -> Result<Self, StoreError> {
+    pub fn serve(
+        disk: Arc<dyn Disk>,
+        handles_max: usize,
+        report: Reporter,
+    ) -> Result<Self, StoreError> {
         let root = Path::new("");
-        let server_lock = disk
-            .lock(Path::new(SERVER_LOCK_NAME), false)
-            .map_err(|error| io_error("lock", &*disk, root, error))?
-            .ok_or_else(|| StoreError::InUse {
+        let error = |error| io_error("recover", &*disk, root, error);
+        let server_lock = {
+            // In this order, as visitors have it: who holds the write lock and finds no server
+            // may be sure that none begins.
+            let _lock = disk.lock(Path::new(WRITE_LOCK_NAME), true).map_err(error)?;
+            let server_lock = disk
+                .lock(Path::new(SERVER_LOCK_NAME), false)
+                .map_err(error)?;
+            let server_lock = server_lock.ok_or_else(|| StoreError::InUse {
                 root: disk.show(root).display().to_string(),
             })?;
-        {
-            let error = |error| io_error("recover", &*disk, root, error);
-            let _lock = disk.lock(Path::new(WRITE_LOCK_NAME), true).map_err(error)?;
             for finding in recovery::recover(&*disk, Tail::Doubtful).map_err(error)? {
                 report(&finding);
             }
@@ -98,9 +110,10 @@ impl FileStore {
                     disk.remove(Path::new(&name)).map_err(error)?;
                 }
             }
-        }
+            server_lock
+        };
         let (queue, jobs) = channel();
-        let committer = Committer::new(Arc::clone(&disk));
+        let committer = Committer::new(Arc::clone(&disk), handles_max);
         let thread = std::thread::Builder::new()
             .name("commit".to_owned())
             .spawn(move || commit_all(committer, &jobs, &report))
@@ -153,20 +166,57 @@ impl FileStore {
         })
     }
 
-    fn rewrite(&self, path: &Path, numbers: &[usize]) -> io::Result<Vec<usize>> {
+    /// Removes records by number; gives back the numbers that do not exist.
+    fn remove_records(&self, path: &Path, numbers: &[usize]) -> io::Result<Vec<usize>> {
         let Some(status) = self.disk.status(path)? else {
             return Ok(numbers.to_vec());
         };
+        let directory = path.parent().unwrap_or_else(|| Path::new(""));
         let file = self.disk.open(path, Open::Write)?;
-        let spans = format::spans(&*file)?;
-        let is_there = |number: &usize| (1..=spans.len()).contains(number);
+        let mut removed = Removed::read(&*self.disk, directory)?;
+        let entries = index::entries(&*file, &removed)?;
+        let is_there = |number: &usize| (1..=entries.len()).contains(number);
         let missing: Vec<usize> = numbers.iter().copied().filter(|n| !is_there(n)).collect();
-        if !missing.is_empty() {
+        if !missing.is_empty() || numbers.is_empty() {
             return Ok(missing);
         }
-        let end = spans.last().map_or(0, Span::end);
+        let end = entries.last().map_or(0, |entry| entry.span.end());
         recovery::set_aside(&*self.disk, path, &*file, end, &mut Vec::new())?;
 
+        let numbers: BTreeSet<usize> = numbers.iter().copied().collect();
+        let numbered = || (1..).zip(&entries);
+        let gone = numbered()
+            .filter(|(number, _)| numbers.contains(number))
+            .map(|(_, entry)| entry);
+        let kept = numbered()
+            .filter(|(number, _)| !numbers.contains(number))
+            .map(|(_, entry)| entry);
+        removed.add(gone, kept.clone());
+        removed.write(&*self.disk, directory)?;
+
+        let kept = runs(kept.map(|entry| entry.span));
+        match kept.as_slice() {
+            // Only the end goes: nothing has to be written anew.
+            [] => file.truncate(0)?,
+            [only] if only.offset == 0 => file.truncate(only.octets)?,
+            _ => {
+                return self
+                    .replace_by(path, &*file, &status, &kept)
+                    .map(|()| missing);
+            }
+        }
+        file.sync()?;
+        Ok(missing)
+    }
+
+    /// Puts a file with only these parts of `file` in its place.
+    fn replace_by(
+        &self,
+        path: &Path,
+        file: &dyn File,
+        status: &Status,
+        kept: &[Span],
+    ) -> io::Result<()> {
         let directory = path.parent().unwrap_or_else(|| Path::new(""));
         let beside = directory.join(".minismtp.mymailbox.new");
         match self.disk.remove(&beside) {
@@ -175,13 +225,10 @@ impl FileStore {
         }
         let new = self.disk.open(&beside, Open::New)?;
         let written = (|| {
-            new.set_access(&status)?;
+            new.set_access(status)?;
             let mut at = 0;
-            let kept = (1..)
-                .zip(&spans)
-                .filter(|(number, _)| !numbers.contains(number));
-            for (_, span) in kept {
-                copy_span(&*file, *span, |octets| {
+            for span in kept {
+                copy_span(file, *span, |octets| {
                     new.write_at(octets, at)?;
                     at += octets.len() as u64;
                     Ok(())
@@ -194,8 +241,7 @@ impl FileStore {
             drop(self.disk.remove(&beside));
         }
         written?;
-        self.disk.sync_directory(directory)?;
-        Ok(missing)
+        self.disk.sync_directory(directory)
     }
 
     fn remove_files(&self, directory: &Path) -> io::Result<()> {
@@ -204,7 +250,8 @@ impl FileStore {
             names => names?,
         };
         for name in names {
-            if name == MAILBOX_NAME || name.starts_with(TORN_PREFIX) {
+            let is_ours = name.starts_with(".minismtp.") || name.starts_with(TORN_PREFIX);
+            if name == MAILBOX_NAME || is_ours {
                 self.disk.remove(&directory.join(name))?;
             }
         }
@@ -243,7 +290,7 @@ impl Store for FileStore {
         if self.server_lock.is_some() {
             return done(Err(AppendError::Failed("the store is closed".to_owned())));
         }
-        let mut committer = Committer::new(Arc::clone(&self.disk));
+        let mut committer = Committer::new(Arc::clone(&self.disk), VISITOR_HANDLES);
         let outcome = committer.commit(&[job]).pop();
         // What is committed is durable; a journal that stays is the next one's to clean up.
         drop(committer.close());
@@ -257,19 +304,21 @@ impl Store for FileStore {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => None,
                 file => Some(file?),
             };
-            let (spans, octets) = match &file {
-                None => (Vec::new(), 0),
-                Some(file) => (format::spans(&**file)?, file.status()?.octets),
+            let Some(file) = file else {
+                return Ok((None, Vec::new(), 0));
             };
-            let torn_octets = octets.saturating_sub(spans.last().map_or(0, Span::end));
-            Ok((file, spans, torn_octets))
+            let removed = Removed::read(&*self.disk, Path::new(user.as_str()))?;
+            let entries = index::entries(&*file, &removed)?;
+            let end = entries.last().map_or(0, |entry| entry.span.end());
+            let torn_octets = file.status()?.octets.saturating_sub(end);
+            Ok((Some(Arc::from(file)), entries, torn_octets))
         })();
         let shown = self.disk.show(&path).display().to_string();
         match opened {
-            Ok((file, spans, torn_octets)) => Ok(Box::new(FileMailbox {
+            Ok((file, entries, torn_octets)) => Ok(Box::new(FileMailbox {
                 shown,
                 file,
-                spans,
+                entries,
                 torn_octets,
             })),
             Err(source) => Err(StoreError::Io {
@@ -296,14 +345,17 @@ impl Store for FileStore {
     }
 
     fn lock(&self, user: &UserName) -> Result<Option<Box<dyn Lock>>, StoreError> {
-        let path = PathBuf::from(format!("{MAILDROP_LOCK_PREFIX}{}.lock", user.as_str()));
-        let lock = self.disk.lock(&path, false);
-        lock.map_err(|error| io_error("lock", &*self.disk, &path, error))
+        let directory = Path::new(user.as_str());
+        let locked = self
+            .disk
+            .make_directory(directory)
+            .and_then(|_| self.disk.lock(&directory.join(MAILDROP_LOCK_NAME), false));
+        locked.map_err(|error| io_error("lock", &*self.disk, directory, error))
     }
 
     fn expunge(&self, user: &UserName, numbers: &[usize]) -> Result<Vec<usize>, StoreError> {
         let path = mailbox_path(user.as_str());
-        self.change(&path, || self.rewrite(&path, numbers))
+        self.change(&path, || self.remove_records(&path, numbers))
     }
 
     fn remove(&self, user: &UserName) -> Result<(), StoreError> {
@@ -363,6 +415,7 @@ fn commit_all(mut committer: Committer, jobs: &Receiver<(Job, QueuedDone)>, repo
 fn job(message: Message) -> Result<Job, AppendError> {
     let summary = Summary::new(
         message.text.beginning(),
+        message.text.is_whole(),
         &message.reverse_path,
         &message.received,
     );
@@ -391,20 +444,18 @@ fn job(message: Message) -> Result<Job, AppendError> {
 #[derive(Debug)]
 struct FileMailbox {
     shown: String,
-    file: Option<Box<dyn File>>,
-    spans: Vec<Span>,
+    file: Option<Arc<dyn File>>,
+    entries: Vec<Entry>,
     torn_octets: u64,
 }
 
 impl FileMailbox {
-    fn find(&self, number: usize) -> Option<(&dyn File, Span)> {
-        let span = self.spans.get(number.checked_sub(1)?)?;
-        Some((&**self.file.as_ref()?, *span))
+    fn entry(&self, number: usize) -> Option<&Entry> {
+        self.entries.get(number.checked_sub(1)?)
     }
 
-    fn record(&self, number: usize) -> Option<Vec<u8>> {
-        let mut record = Vec::new();
-        self.copy(number, &mut record).ok()?.then_some(record)
+    fn find(&self, number: usize) -> Option<(&Arc<dyn File>, Span)> {
+        Some((self.file.as_ref()?, self.entry(number)?.span))
     }
 
     fn error(&self, source: io::Error) -> StoreError {
@@ -418,7 +469,7 @@ impl FileMailbox {
 
 impl Mailbox for FileMailbox {
     fn count(&self) -> usize {
-        self.spans.len()
+        self.entries.len()
     }
 
     fn summary(&self, number: usize) -> Result<Option<Record>, StoreError> {
@@ -433,7 +484,7 @@ impl Mailbox for FileMailbox {
             offset: span.offset,
             octets: octets as u64,
         };
-        let copied = copy_span(file, part, |octets| {
+        let copied = copy_span(&**file, part, |octets| {
             beginning.extend_from_slice(octets);
             Ok(())
         });
@@ -446,7 +497,7 @@ impl Mailbox for FileMailbox {
             return Ok(false);
         };
         let mut unwritten = None;
-        let copied = copy_span(file, span, |octets| {
+        let copied = copy_span(&**file, span, |octets| {
             out.write_all(octets).map_err(|error| {
                 unwritten = Some(error);
                 io::ErrorKind::Other.into()
@@ -460,25 +511,60 @@ impl Mailbox for FileMailbox {
     }
 
     fn octets(&self, number: usize) -> Option<u64> {
-        Some(reading::Text::new(&self.record(number)?).octets())
+        self.entry(number).map(|entry| entry.octets)
     }
 
     fn unique_id(&self, number: usize) -> Option<String> {
-        let record = self.record(number)?;
-        let twins = (1..number).filter(|&other| self.record(other).as_ref() == Some(&record));
-        Some(reading::unique_id(&record, twins.count()))
+        self.entry(number).map(Entry::unique_id)
     }
 
     fn read(&self, number: usize) -> Result<Option<Box<dyn Reading>>, StoreError> {
-        let text = self
-            .record(number)
-            .map(|record| reading::Text::new(&record));
-        Ok(text.map(|text| Box::new(text) as Box<dyn Reading>))
+        let Some((file, span)) = self.find(number) else {
+            return Ok(None);
+        };
+        let reader = MessageReader::new(&**file, span).map_err(|error| self.error(error))?;
+        let (shown, file) = (self.shown.clone(), Arc::clone(file));
+        Ok(Some(Box::new(FileReading {
+            shown,
+            file,
+            reader,
+        })))
     }
 
     fn torn_octets(&self) -> u64 {
         self.torn_octets
     }
+}
+
+#[derive(Debug)]
+struct FileReading {
+    shown: String,
+    file: Arc<dyn File>,
+    reader: MessageReader,
+}
+
+impl Reading for FileReading {
+    fn next(&mut self, text: &mut Vec<u8>) -> Result<bool, StoreError> {
+        self.reader
+            .next(&*self.file, text)
+            .map_err(|source| StoreError::Io {
+                action: "read",
+                path: self.shown.clone(),
+                source,
+            })
+    }
+}
+
+/// Spans that follow each other as one.
+fn runs(spans: impl Iterator<Item = Span>) -> Vec<Span> {
+    let mut runs: Vec<Span> = Vec::new();
+    for span in spans {
+        match runs.last_mut() {
+            Some(run) if run.end() == span.offset => run.octets += span.octets,
+            _ => runs.push(span),
+        }
+    }
+    runs
 }
 
 /// Hands the octets of a span to `take`, piece by piece.

@@ -62,18 +62,25 @@ pub struct Summary<'a> {
 }
 
 impl<'a> Summary<'a> {
-    /// Reads the message, or as much of its start as holds the header section. Text may be
+    /// Reads the message, or the start of a long one: then it is not the whole. Text may be
     /// dot-stuffed or not: no field that counts here begins with a full stop.
     #[must_use]
-    pub fn new(text: &'a [u8], reverse_path: &'a ReversePath, received: &'a str) -> Self {
+    pub fn new(
+        text: &'a [u8],
+        is_whole: bool,
+        reverse_path: &'a ReversePath,
+        received: &'a str,
+    ) -> Self {
         let section = Section::parse(text);
         let subject = section.named("Subject").next();
         let subject = subject.map(|field| field.readable(SUBJECT_CHARACTERS_MAX));
         let body_is_marked = text[section.body..].starts_with(FULL_RECORD_MARK);
-        let plain = if body_is_marked {
-            None
-        } else {
+        // Of a header section that goes on who knows what is yet to come.
+        let is_complete = is_whole || section.body < text.len();
+        let plain = if is_complete && !body_is_marked {
             plain_fields(&section)
+        } else {
+            None
         };
         Self {
             plain: plain.filter(|[from, ..]| is_address(from, reverse_path.address())),
@@ -166,31 +173,6 @@ impl Span {
     }
 }
 
-/// Finds every whole record. What follows the last one, if anything, is torn or still being
-/// written.
-///
-/// # Errors
-///
-/// As the file reports them.
-pub fn spans(file: &dyn File) -> io::Result<Vec<Span>> {
-    let mut spans: Vec<Span> = Vec::new();
-    let mut block = Block::default();
-    let mut offset = 0;
-    while block.read(file, offset)? {
-        for end in block.record_ends() {
-            let start = spans.last().map_or(0, Span::end);
-            if end > start {
-                spans.push(Span {
-                    offset: start,
-                    octets: end - start,
-                });
-            }
-        }
-        offset = block.next_offset();
-    }
-    Ok(spans)
-}
-
 /// Where the last whole record ends: 0 where there is none.
 ///
 /// # Errors
@@ -228,53 +210,105 @@ pub fn is_record_boundary(file: &dyn File, offset: u64) -> io::Result<bool> {
 
 /// A piece of a file.
 #[derive(Default)]
-struct Block {
+pub(super) struct Block {
     offset: u64,
     octets: Vec<u8>,
 }
 
+/// A full stop at the start of a line.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Mark {
+    /// Where it is in the file.
+    pub(super) full_stop: u64,
+    /// Where the next line begins, if the full stop is alone and ends a record.
+    pub(super) end: Option<u64>,
+}
+
 impl Block {
     /// Reads from `offset`; whether there is anything.
-    fn read(&mut self, file: &dyn File, offset: u64) -> io::Result<bool> {
+    pub(super) fn read(&mut self, file: &dyn File, offset: u64) -> io::Result<bool> {
         self.offset = offset;
         self.octets.resize(BLOCK_OCTETS, 0);
-        let mut filled = 0;
-        while filled < self.octets.len() {
-            match file.read_at(&mut self.octets[filled..], offset + filled as u64)? {
-                0 => break,
-                got => filled += got,
-            }
-        }
+        let filled = read_full(file, &mut self.octets, offset)?;
         self.octets.truncate(filled);
         Ok(filled > 0)
     }
 
-    /// Where to read on, so that a mark across the edge is seen whole.
-    fn next_offset(&self) -> u64 {
-        let end = self.offset + self.octets.len() as u64;
-        if self.octets.len() < BLOCK_OCTETS {
-            end
+    /// Where to read on: a mark across the edge is then seen whole.
+    pub(super) fn next_offset(&self) -> u64 {
+        if self.is_last() {
+            self.end()
         } else {
-            end - MARK_OCTETS_MAX as u64
+            self.end() - MARK_OCTETS_MAX as u64
         }
     }
 
-    /// The octets after each line that holds only a full stop.
-    fn record_ends(&self) -> impl Iterator<Item = u64> {
-        let first = (self.offset == 0)
-            .then_some(0)
-            .filter(|_| self.octets.starts_with(b"."));
-        let marks = memmem::find_iter(&self.octets, b"\n.").map(|at| at + 1);
-        first.into_iter().chain(marks).filter_map(|dot| {
-            let rest = &self.octets[dot + 1..];
-            let length = match rest {
-                [b'\n', ..] => 2,
-                [b'\r', b'\n', ..] => 3,
-                _ => return None,
+    /// Every mark whose full stop is before this is seen whole here; the others in the next block.
+    pub(super) fn limit(&self) -> u64 {
+        if self.is_last() {
+            self.end()
+        } else {
+            self.next_offset() + 1
+        }
+    }
+
+    /// The octets from one place in the file to another, which must both be in this block.
+    pub(super) fn slice(&self, from: u64, to: u64) -> &[u8] {
+        let index = |at: u64| usize::try_from(at.saturating_sub(self.offset)).unwrap_or(usize::MAX);
+        self.octets.get(index(from)..index(to)).unwrap_or_default()
+    }
+
+    /// That many octets from a place in the file on, if they are all here.
+    pub(super) fn get(&self, from: u64, octets: usize) -> Option<&[u8]> {
+        let start = usize::try_from(from.checked_sub(self.offset)?).ok()?;
+        self.octets.get(start..start.checked_add(octets)?)
+    }
+
+    /// The full stops at the starts of lines.
+    pub(super) fn marks(&self) -> impl Iterator<Item = Mark> {
+        let first = (self.offset == 0 && self.octets.starts_with(b".")).then_some(0);
+        let others = memmem::find_iter(&self.octets, b"\n.").map(|at| at + 1);
+        first.into_iter().chain(others).map(|full_stop| {
+            let length = match &self.octets[full_stop + 1..] {
+                [b'\n', ..] => Some(2),
+                [b'\r', b'\n', ..] => Some(3),
+                _ => None,
             };
-            Some(self.offset + (dot + length) as u64)
+            let full_stop = self.offset + full_stop as u64;
+            Mark {
+                full_stop,
+                end: length.map(|length| full_stop + length),
+            }
         })
     }
+
+    fn record_ends(&self) -> impl Iterator<Item = u64> {
+        self.marks().filter_map(|mark| mark.end)
+    }
+
+    fn is_last(&self) -> bool {
+        self.octets.len() < BLOCK_OCTETS
+    }
+
+    fn end(&self) -> u64 {
+        self.offset + self.octets.len() as u64
+    }
+}
+
+/// Reads until the buffer is full or the file ends; gives how much.
+///
+/// # Errors
+///
+/// As the file reports them.
+pub(super) fn read_full(file: &dyn File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match file.read_at(&mut buffer[filled..], offset + filled as u64)? {
+            0 => break,
+            got => filled += got,
+        }
+    }
+    Ok(filled)
 }
 
 /// A record, read.
@@ -290,6 +324,8 @@ pub struct Record {
     pub received: String,
     /// Whether the content is trace fields and a message, not a body.
     pub is_full: bool,
+    /// How many octets the lines before the content are in the file.
+    pub head_octets: usize,
     /// The content without the full stops that were put in front, LF line ends.
     pub content: Vec<u8>,
 }
@@ -310,6 +346,7 @@ impl Record {
         };
         let (from, to) = (field(b"From:"), field(b"To:"));
         let (subject, received) = (field(b"Subject:"), field(b"Received:"));
+        let head_octets = octets.len() - rest.len();
         let mut content = Vec::with_capacity(rest.len());
         while !rest.is_empty() {
             let (line, after) = split_line(rest);
@@ -327,6 +364,7 @@ impl Record {
             subject,
             received,
             is_full,
+            head_octets,
             content,
         }
     }
@@ -344,13 +382,15 @@ fn split_line(octets: &[u8]) -> (&[u8], &[u8]) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::ids::Removed;
+    use super::super::index::entries;
     use super::*;
     use crate::disk::{Disk, Open, SimulatedDisk};
     use std::path::Path;
 
     fn head(text: &str, from: &str, to: &str) -> (String, Option<String>) {
         let reverse_path = ReversePath::parse(from).unwrap().0;
-        let head = Summary::new(text.as_bytes(), &reverse_path, "T").head(to);
+        let head = Summary::new(text.as_bytes(), true, &reverse_path, "T").head(to);
         (head.lines, head.plain_body.map(|at| text[at..].to_owned()))
     }
 
@@ -459,7 +499,11 @@ mod tests {
             let file = disk.open(Path::new("x"), Open::Write).unwrap();
             file.truncate(0).unwrap();
             file.write_at(text.as_bytes(), 0).unwrap();
-            let found: Vec<u64> = spans(&*file).unwrap().iter().map(Span::end).collect();
+            let found: Vec<u64> = entries(&*file, &Removed::default())
+                .unwrap()
+                .iter()
+                .map(|entry| entry.span.end())
+                .collect();
             let ends: Vec<u64> = ends.into_iter().map(|end| end as u64).collect();
             assert_eq!(found, ends, "{what}");
             let last = ends.last().copied().unwrap_or(0);
@@ -486,7 +530,15 @@ mod tests {
         assert_eq!((record.from.as_str(), record.subject.as_str()), ("s@h", ""));
         assert_eq!(record.content, b".\n\n.b\n");
         assert!(!record.is_full);
-        assert_eq!(Record::parse(text.replace('\n', "\r\n").as_bytes()), record);
+        let edited = text.replace('\n', "\r\n");
+        let edited = Record::parse(edited.as_bytes());
+        assert_eq!(
+            Record {
+                head_octets: record.head_octets,
+                ..edited
+            },
+            record
+        );
         let broken = Record::parse(b"To: a@h\njust text\n.\n");
         assert_eq!(
             (broken.to.as_str(), broken.content.as_slice()),

@@ -8,7 +8,7 @@
 //! ```text
 //! header  "minismtp journal 1\n" epoch:u64 crc:u32            crc over the epoch
 //! frame   length:u32 crc:u32 payload                          crc over epoch, offset and payload
-//! payload 'B' (user:string committed:u64)*                    base
+//! payload 'B' (user:string committed:u64 inode:u64)*          base
 //!       | 'A' count:u32 (user:string offset:u64 start:u32 head:string)* shared:string
 //!       | 'D' (user:string offset:u64 length:u64)*            direct
 //! string  length:u32 octets
@@ -48,8 +48,8 @@ const FRAME_HEADER_OCTETS: u64 = 8;
 /// What a frame says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Entry {
-    /// The lengths of mailboxes, by user.
-    Base(Vec<(String, u64)>),
+    /// How long mailboxes are.
+    Base(Vec<Base>),
     /// A message for its recipients.
     Append {
         /// A record each.
@@ -59,6 +59,17 @@ pub enum Entry {
     },
     /// Records that are already durable where they are: user, offset, length.
     Direct(Vec<(String, u64, u64)>),
+}
+
+/// What is vouched for of a mailbox.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Base {
+    /// Whose mailbox.
+    pub user: String,
+    /// How long it is.
+    pub committed: u64,
+    /// Which file it is: another one is somebody else's doing, or a copy.
+    pub inode: u64,
 }
 
 /// One recipient's record of a message.
@@ -101,7 +112,7 @@ impl Journal {
             end: 0,
             allocated: 0,
         };
-        journal.begin_epoch(&[])?;
+        journal.begin_epoch(Vec::new())?;
         Ok(journal)
     }
 
@@ -122,18 +133,13 @@ impl Journal {
     /// # Errors
     ///
     /// As the disk reports them. The journal must not be used any more then.
-    pub fn begin_epoch(&mut self, bases: &[(String, u64)]) -> io::Result<()> {
+    pub fn begin_epoch(&mut self, bases: Vec<Base>) -> io::Result<()> {
         self.epoch += 1;
         let mut octets = MAGIC.to_vec();
         octets.extend_from_slice(&self.epoch.to_le_bytes());
         octets.extend_from_slice(&crc32fast::hash(&self.epoch.to_le_bytes()).to_le_bytes());
         if !bases.is_empty() {
-            frame(
-                self.epoch,
-                HEADER_OCTETS,
-                &Entry::Base(bases.to_vec()),
-                &mut octets,
-            )?;
+            frame(self.epoch, HEADER_OCTETS, &Entry::Base(bases), &mut octets)?;
         }
         self.end = 0;
         self.reserve(octets.len() as u64)?;
@@ -266,9 +272,10 @@ fn encode(entry: &Entry, out: &mut Vec<u8>) -> io::Result<()> {
     match entry {
         Entry::Base(bases) => {
             out.push(b'B');
-            for (user, committed) in bases {
-                put_string(out, user.as_bytes())?;
-                out.extend_from_slice(&committed.to_le_bytes());
+            for base in bases {
+                put_string(out, base.user.as_bytes())?;
+                out.extend_from_slice(&base.committed.to_le_bytes());
+                out.extend_from_slice(&base.inode.to_le_bytes());
             }
         }
         Entry::Append { records, shared } => {
@@ -315,7 +322,12 @@ fn decode(payload: &[u8]) -> Option<Entry> {
         b"B" => {
             let mut bases = Vec::new();
             while !reader.rest.is_empty() {
-                bases.push((reader.text()?, reader.u64()?));
+                let (user, committed) = (reader.text()?, reader.u64()?);
+                bases.push(Base {
+                    user,
+                    committed,
+                    inode: reader.u64()?,
+                });
             }
             Some(Entry::Base(bases))
         }
@@ -383,7 +395,18 @@ mod tests {
 
     fn sample() -> Vec<Entry> {
         vec![
-            Entry::Base(vec![("Andrew".into(), 7), ("Jürgen".into(), 0)]),
+            Entry::Base(vec![
+                Base {
+                    user: "Andrew".into(),
+                    committed: 7,
+                    inode: 1,
+                },
+                Base {
+                    user: "Jürgen".into(),
+                    committed: 0,
+                    inode: 2,
+                },
+            ]),
             Entry::Append {
                 records: vec![AppendRecord {
                     user: "Andrew".into(),
@@ -417,12 +440,13 @@ mod tests {
     fn an_earlier_epoch_is_forgotten() {
         let disk = SimulatedDisk::default();
         let mut journal = write(&disk, &sample());
-        let bases = [("Andrew".to_owned(), 99)];
-        journal.begin_epoch(&bases).unwrap();
-        assert_eq!(
-            read(&disk).unwrap(),
-            Some(vec![Entry::Base(bases.to_vec())])
-        );
+        let bases = vec![Base {
+            user: "Andrew".to_owned(),
+            committed: 99,
+            inode: 1,
+        }];
+        journal.begin_epoch(bases.clone()).unwrap();
+        assert_eq!(read(&disk).unwrap(), Some(vec![Entry::Base(bases)]));
     }
 
     #[test]

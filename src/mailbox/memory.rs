@@ -2,39 +2,34 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::disk::{Lock, SimulatedDisk};
 use crate::user::UserName;
 
 use super::format::{Record, Summary};
+use super::index;
 use super::spool::{Spool, Text};
-use super::{AppendError, CopyError, Done, Mailbox, Message, Reading, Store, StoreError, reading};
+use super::{AppendError, CopyError, Done, Mailbox, Message, Reading, Store, StoreError};
 
 /// Mail in memory.
 #[derive(Debug, Default)]
 pub struct MemoryStore {
-    mailboxes: Mutex<BTreeMap<UserName, Vec<Arc<[u8]>>>>,
+    mailboxes: Mutex<BTreeMap<UserName, Vec<Stored>>>,
+    /// How many messages there ever were.
+    count: AtomicU64,
     locked: Arc<Mutex<BTreeSet<UserName>>>,
 }
 
-#[derive(Debug)]
-struct MemoryLock {
-    user: UserName,
-    locked: Arc<Mutex<BTreeSet<UserName>>>,
-}
-
-impl Lock for MemoryLock {}
-
-impl Drop for MemoryLock {
-    fn drop(&mut self) {
-        let mut locked = self.locked.lock().unwrap_or_else(PoisonError::into_inner);
-        locked.remove(&self.user);
-    }
+#[derive(Clone, Debug)]
+struct Stored {
+    id: u64,
+    record: Arc<[u8]>,
 }
 
 impl MemoryStore {
-    fn mailboxes(&self) -> MutexGuard<'_, BTreeMap<UserName, Vec<Arc<[u8]>>>> {
+    fn mailboxes(&self) -> MutexGuard<'_, BTreeMap<UserName, Vec<Stored>>> {
         self.mailboxes
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -43,6 +38,7 @@ impl MemoryStore {
     fn store(&self, message: Message) -> Result<(), AppendError> {
         let summary = Summary::new(
             message.text.beginning(),
+            message.text.is_whole(),
             &message.reverse_path,
             &message.received,
         );
@@ -58,10 +54,12 @@ impl MemoryStore {
                 Some(body) => [head.lines.as_bytes(), &text[body..]].concat(),
                 None => [head.lines.as_bytes(), message.trace.as_bytes(), &text].concat(),
             };
-            self.mailboxes()
-                .entry(user)
-                .or_default()
-                .push(record.into());
+            let id = self.count.fetch_add(1, Ordering::Relaxed);
+            let stored = Stored {
+                id,
+                record: record.into(),
+            };
+            self.mailboxes().entry(user).or_default().push(stored);
         }
         Ok(())
     }
@@ -96,14 +94,16 @@ impl Store for MemoryStore {
     }
 
     fn lock(&self, user: &UserName) -> Result<Option<Box<dyn Lock>>, StoreError> {
-        let mut locked = self.locked.lock().unwrap_or_else(PoisonError::into_inner);
-        if !locked.insert(user.clone()) {
-            return Ok(None);
-        }
-        Ok(Some(Box::new(MemoryLock {
+        let is_free = self
+            .locked
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(user.clone());
+        let lock = || MemoryLock {
             user: user.clone(),
             locked: Arc::clone(&self.locked),
-        })))
+        };
+        Ok(is_free.then(|| Box::new(lock()) as Box<dyn Lock>))
     }
 
     fn expunge(&self, user: &UserName, numbers: &[usize]) -> Result<Vec<usize>, StoreError> {
@@ -134,11 +134,28 @@ impl Store for MemoryStore {
 }
 
 #[derive(Debug)]
-struct MemoryMailbox(Vec<Arc<[u8]>>);
+struct MemoryLock {
+    user: UserName,
+    locked: Arc<Mutex<BTreeSet<UserName>>>,
+}
+
+impl Lock for MemoryLock {}
+
+impl Drop for MemoryLock {
+    fn drop(&mut self) {
+        self.locked
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&self.user);
+    }
+}
+
+#[derive(Debug)]
+struct MemoryMailbox(Vec<Stored>);
 
 impl MemoryMailbox {
-    fn find(&self, number: usize) -> Option<&[u8]> {
-        Some(self.0.get(number.checked_sub(1)?)?)
+    fn find(&self, number: usize) -> Option<&Stored> {
+        self.0.get(number.checked_sub(1)?)
     }
 }
 
@@ -148,38 +165,47 @@ impl Mailbox for MemoryMailbox {
     }
 
     fn summary(&self, number: usize) -> Result<Option<Record>, StoreError> {
-        Ok(number
-            .checked_sub(1)
-            .and_then(|index| self.0.get(index))
-            .map(|r| Record::parse(r)))
+        Ok(self
+            .find(number)
+            .map(|stored| Record::parse(&stored.record)))
     }
 
     fn copy(&self, number: usize, out: &mut dyn io::Write) -> Result<bool, CopyError> {
-        match number.checked_sub(1).and_then(|index| self.0.get(index)) {
-            None => Ok(false),
-            Some(record) => out
-                .write_all(record)
-                .map(|()| true)
-                .map_err(CopyError::Write),
-        }
+        let Some(stored) = self.find(number) else {
+            return Ok(false);
+        };
+        out.write_all(&stored.record).map_err(CopyError::Write)?;
+        Ok(true)
     }
 
     fn octets(&self, number: usize) -> Option<u64> {
-        Some(reading::Text::new(self.find(number)?).octets())
+        let text = index::message(&self.find(number)?.record);
+        Some(index::with_crlf(&text))
     }
 
     fn unique_id(&self, number: usize) -> Option<String> {
-        let record = self.find(number)?;
-        let twins = self.0[..number - 1].iter().filter(|r| ***r == *record);
-        Some(reading::unique_id(record, twins.count()))
+        self.find(number).map(|stored| stored.id.to_string())
     }
 
     fn read(&self, number: usize) -> Result<Option<Box<dyn Reading>>, StoreError> {
-        let text = self.find(number).map(reading::Text::new);
-        Ok(text.map(|text| Box::new(text) as Box<dyn Reading>))
+        let text = self
+            .find(number)
+            .map(|stored| index::message(&stored.record));
+        Ok(text.map(|text| Box::new(MemoryReading(text)) as Box<dyn Reading>))
     }
 
     fn torn_octets(&self) -> u64 {
         0
+    }
+}
+
+#[derive(Debug)]
+struct MemoryReading(Vec<u8>);
+
+impl Reading for MemoryReading {
+    fn next(&mut self, text: &mut Vec<u8>) -> Result<bool, StoreError> {
+        let is_more = !self.0.is_empty();
+        text.append(&mut self.0);
+        Ok(is_more)
     }
 }

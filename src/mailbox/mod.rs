@@ -10,9 +10,10 @@ use crate::user::UserName;
 pub mod commit;
 pub mod file;
 pub mod format;
+pub mod ids;
+pub mod index;
 pub mod journal;
 pub mod memory;
-mod reading;
 pub mod recovery;
 pub mod spool;
 #[cfg(test)]
@@ -46,12 +47,12 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// It cannot be made.
     fn create(&self, user: &UserName) -> Result<(), StoreError>;
 
-    /// Takes the maildrop of a user for one session: nobody else can until the lock is dropped.
-    /// `None`: somebody has it. Delivery goes on.
+    /// Takes a user's maildrop for one session: nobody else can before the lock is dropped. `None`
+    /// where somebody has it. Delivery goes on meanwhile.
     ///
     /// # Errors
     ///
-    /// The lock cannot be tried.
+    /// The lock cannot be made.
     fn lock(&self, user: &UserName) -> Result<Option<Box<dyn Lock>>, StoreError>;
 
     /// Removes messages by number, counted from 1 as the mailbox is now, durably. Gives back
@@ -105,12 +106,12 @@ pub trait Mailbox: Send + fmt::Debug {
     /// if there is no such number.
     fn octets(&self, number: usize) -> Option<u64>;
 
-    /// A unique-id (RFC 1939 §7), stable over sessions and deletions; `None` if there is no such
-    /// number.
+    /// The unique-id of a message (RFC 1939 §7): it stays whatever happens to others, and no
+    /// other message gets it. `None` if there is no such number.
     fn unique_id(&self, number: usize) -> Option<String>;
 
-    /// Begins to read a message as RFC 5322 text: a full record's content, or for a plain one
-    /// From, To, Subject, Date, an empty line and the body. `None` if there is no such number.
+    /// Begins to read a message as RFC 5322 text: the content of a full record, or for a plain
+    /// one From, To, Subject, Date, an empty line and the body. `None` if there is no such number.
     ///
     /// # Errors
     ///
@@ -123,8 +124,7 @@ pub trait Mailbox: Send + fmt::Debug {
 
 /// A message that is being read.
 pub trait Reading: Send + fmt::Debug {
-    /// Appends the next piece (LF line ends, full stops unstuffed, at most 64 KiB) to `text`;
-    /// false at the end.
+    /// Appends the next piece to `text`: LF line ends, some 64 KiB at most. `false` at the end.
     ///
     /// # Errors
     ///

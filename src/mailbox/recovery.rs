@@ -14,7 +14,7 @@ use crate::disk::{Disk, File, Open};
 
 use super::file::mailbox_path;
 use super::format;
-use super::journal::{self, AppendRecord, Entry, JOURNAL_NAME};
+use super::journal::{self, AppendRecord, Base, Entry, JOURNAL_NAME};
 
 /// What a recovery did, a sentence each, for the log.
 pub type Findings = Vec<String>;
@@ -32,38 +32,78 @@ pub enum Tail {
 ///
 /// # Errors
 ///
-/// As the disk reports them; the journal is still there then, and all of it can be repeated.
+/// As the disk reports them, with the path; the journal is still there then, and all of it can be
+/// repeated.
 pub fn recover(disk: &dyn Disk, tail: Tail) -> io::Result<Findings> {
     let mut findings = Vec::new();
     let Some(entries) = journal::read(disk)? else {
         return Ok(findings);
     };
-    let mut user_directories = Vec::new();
     for (user, plan) in plans(&entries) {
         let path = mailbox_path(&user);
-        let file = match disk.status(&path) {
-            Ok(Some(_)) => disk.open(&path, Open::Write)?,
-            // Names are durable before anything is committed: somebody took the mailbox away.
-            Ok(None) => {
-                findings.push(format!("mailbox {} is gone", disk.show(&path).display()));
-                continue;
-            }
-            Err(error) if is_odd(&error) => {
-                findings.push(format!("mailbox {}: {error}", disk.show(&path).display()));
-                continue;
-            }
-            Err(error) => return Err(error),
-        };
-        apply(disk, &path, &*file, &plan, tail, &mut findings)?;
-        user_directories.push(PathBuf::from(user));
-    }
-    // A killed run may have left names that are visible and not durable.
-    for directory in user_directories {
-        disk.sync_directory(&directory)?;
+        let recovered = recover_mailbox(disk, &path, &plan, tail, &mut findings);
+        recovered.map_err(|error| {
+            let path = disk.show(&path);
+            io::Error::new(
+                error.kind(),
+                format!("mailbox `{}`: {error}", path.display()),
+            )
+        })?;
     }
     disk.remove(Path::new(JOURNAL_NAME))?;
     disk.sync_directory(Path::new(""))?;
     Ok(findings)
+}
+
+fn recover_mailbox(
+    disk: &dyn Disk,
+    path: &Path,
+    plan: &Plan<'_>,
+    tail: Tail,
+    findings: &mut Findings,
+) -> io::Result<()> {
+    let mut found =
+        |what: &str| findings.push(format!("mailbox {} {what}", disk.show(path).display()));
+    let file = match disk.status(path) {
+        Ok(Some(_)) => disk.open(path, Open::Write)?,
+        // Names are durable before anything is committed: somebody took the mailbox away.
+        Ok(None) => {
+            found("is gone");
+            return Ok(());
+        }
+        Err(error) if is_odd(&error) => {
+            found(&format!("is left as it is: {error}"));
+            return Ok(());
+        }
+        Err(error) => return Err(error),
+    };
+    match plan.compare(&*file, tail)? {
+        Comparison::Ours => {
+            plan.write(&*file)?;
+            file.sync()?;
+            let octets = file.status()?.octets;
+            let end = match tail {
+                Tail::Doubtful => plan.end,
+                Tail::KeepWhole => format::last_record_end(&*file, octets)?.max(plan.end),
+            };
+            set_aside(disk, path, &*file, end, findings)?;
+        }
+        Comparison::Edited => {
+            file.sync()?;
+            found("was changed by somebody and is left as it is");
+        }
+        Comparison::Foreign => {
+            file.sync()?;
+            let name = plan.keep_beside(disk, path)?;
+            found(&format!(
+                "is another file than before the crash and is left as it is; what came before \
+                 the crash is in {}",
+                disk.show(&name).display(),
+            ));
+        }
+    }
+    // A killed run may have left names that are visible and not durable.
+    disk.sync_directory(path.parent().unwrap_or_else(|| Path::new("")))
 }
 
 /// Whether what stands where a mailbox should be is no file in a directory.
@@ -93,17 +133,12 @@ pub fn set_aside(
     }
     let directory = path.parent().unwrap_or_else(|| Path::new(""));
     let (name, copy) = torn_file(disk, directory)?;
-    let mut buffer = vec![0; 256 * 1024];
-    let mut at = end;
-    while at < octets {
-        let got = file.read_at(&mut buffer, at)?;
-        if got == 0 {
-            break;
-        }
-        copy.write_at(&buffer[..got], at - end)?;
-        at += got as u64;
+    let copied = copy_from(file, end, octets, &*copy).and_then(|()| copy.sync());
+    if copied.is_err() {
+        // Half a copy is of no use, and there may be many tries.
+        drop(disk.remove(&name));
     }
-    copy.sync()?;
+    copied?;
     disk.sync_directory(directory)?;
     file.truncate(end)?;
     file.sync()?;
@@ -114,6 +149,20 @@ pub fn set_aside(
         path.display(),
         name.display(),
     ));
+    Ok(())
+}
+
+fn copy_from(file: &dyn File, start: u64, end: u64, copy: &dyn File) -> io::Result<()> {
+    let mut buffer = vec![0; 256 * 1024];
+    let mut at = start;
+    while at < end {
+        let got = file.read_at(&mut buffer, at)?;
+        if got == 0 {
+            break;
+        }
+        copy.write_at(&buffer[..got], at - start)?;
+        at += got as u64;
+    }
     Ok(())
 }
 
@@ -138,15 +187,96 @@ fn torn_file(disk: &dyn Disk, directory: &Path) -> io::Result<(PathBuf, Box<dyn 
 #[derive(Debug, Default)]
 struct Plan<'a> {
     base: u64,
+    inode: u64,
     end: u64,
-    writes: Vec<Write<'a>>,
+    /// In the order of their places, which follow each other; those that are durable in their
+    /// place already are not here.
+    records: Vec<(&'a AppendRecord, &'a [u8])>,
 }
 
-#[derive(Debug)]
-enum Write<'a> {
-    Record(&'a AppendRecord, &'a [u8]),
-    /// Durable in its place already.
-    Direct,
+/// How a mailbox compares with the journal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Comparison {
+    /// It is the one that the journal speaks of, perhaps torn.
+    Ours,
+    /// It is, and a person changed it: the person is right.
+    Edited,
+    /// It is another: a copy from elsewhere in the place of ours.
+    Foreign,
+}
+
+impl Plan<'_> {
+    fn compare(&self, file: &dyn File, tail: Tail) -> io::Result<Comparison> {
+        let status = file.status()?;
+        if status.octets < self.base || !format::is_record_boundary(file, self.base)? {
+            return Ok(if tail == Tail::KeepWhole || self.records.is_empty() {
+                Comparison::Edited
+            } else {
+                Comparison::Foreign
+            });
+        }
+        // While the server lives, what the system shows is what was written: any difference is
+        // somebody's.
+        if tail == Tail::KeepWhole {
+            let is_whole = status.octets >= self.end && self.is_written(file)?;
+            return Ok(if is_whole {
+                Comparison::Ours
+            } else {
+                Comparison::Edited
+            });
+        }
+        // After a crash a difference may be the crash's. A copy of our own file, restored with
+        // its journal, has another inode too; but where our records begin, it has no others.
+        let is_foreign = status.identity.1 != self.inode && self.has_another_record(file)?;
+        Ok(if is_foreign {
+            Comparison::Foreign
+        } else {
+            Comparison::Ours
+        })
+    }
+
+    fn is_written(&self, file: &dyn File) -> io::Result<bool> {
+        let mut found = Vec::new();
+        for (record, tail) in &self.records {
+            let octets = [record.head.as_slice(), tail].concat();
+            found.resize(octets.len(), 0);
+            let filled = format::read_full(file, &mut found, record.offset)?;
+            if found[..filled] != octets {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn has_another_record(&self, file: &dyn File) -> io::Result<bool> {
+        let Some((record, _)) = self.records.first() else {
+            return Ok(false);
+        };
+        let mut found = vec![0; record.head.len()];
+        let filled = format::read_full(file, &mut found, record.offset)?;
+        let found = &found[..filled];
+        Ok(found.starts_with(b"From: ") && !record.head.starts_with(found))
+    }
+
+    fn write(&self, file: &dyn File) -> io::Result<()> {
+        self.records.iter().try_for_each(|(record, tail)| {
+            file.write_at(&[record.head.as_slice(), tail].concat(), record.offset)
+        })
+    }
+
+    /// Keeps the records, which have lost their place, in a file of their own.
+    fn keep_beside(&self, disk: &dyn Disk, path: &Path) -> io::Result<PathBuf> {
+        let directory = path.parent().unwrap_or_else(|| Path::new(""));
+        let (name, file) = torn_file(disk, directory)?;
+        let octets: Vec<u8> = self
+            .records
+            .iter()
+            .flat_map(|(record, tail)| [record.head.as_slice(), tail].concat())
+            .collect();
+        file.write_at(&octets, 0)?;
+        file.sync()?;
+        Ok(name)
+    }
 }
 
 fn plans(entries: &[Entry]) -> BTreeMap<String, Plan<'_>> {
@@ -154,11 +284,18 @@ fn plans(entries: &[Entry]) -> BTreeMap<String, Plan<'_>> {
     for entry in entries {
         match entry {
             Entry::Base(bases) => {
-                for (user, base) in bases {
+                for Base {
+                    user,
+                    committed,
+                    inode,
+                } in bases
+                {
+                    let (base, end) = (*committed, *committed);
                     let plan = Plan {
-                        base: *base,
-                        end: *base,
-                        writes: Vec::new(),
+                        base,
+                        inode: *inode,
+                        end,
+                        records: Vec::new(),
                     };
                     plans.insert(user.clone(), plan);
                 }
@@ -168,48 +305,15 @@ fn plans(entries: &[Entry]) -> BTreeMap<String, Plan<'_>> {
                     let tail = shared.get(record.start as usize..).unwrap_or_default();
                     let plan = plans.entry(record.user.clone()).or_default();
                     plan.end = record.offset + (record.head.len() + tail.len()) as u64;
-                    plan.writes.push(Write::Record(record, tail));
+                    plan.records.push((record, tail));
                 }
             }
             Entry::Direct(spans) => {
                 for (user, offset, length) in spans {
-                    let plan = plans.entry(user.clone()).or_default();
-                    plan.end = offset + length;
-                    plan.writes.push(Write::Direct);
+                    plans.entry(user.clone()).or_default().end = offset + length;
                 }
             }
         }
     }
     plans
-}
-
-fn apply(
-    disk: &dyn Disk,
-    path: &Path,
-    file: &dyn File,
-    plan: &Plan<'_>,
-    tail: Tail,
-    findings: &mut Findings,
-) -> io::Result<()> {
-    let octets = file.status()?.octets;
-    if octets < plan.base || !format::is_record_boundary(file, plan.base)? {
-        // Not the file that the journal speaks of: somebody changed or replaced it. Writing at
-        // its offsets would spoil it.
-        findings.push(format!(
-            "mailbox {} was changed by somebody since the crash and is left as it is",
-            disk.show(path).display(),
-        ));
-        return file.sync();
-    }
-    for write in &plan.writes {
-        if let Write::Record(record, tail) = write {
-            file.write_at(&[record.head.as_slice(), tail].concat(), record.offset)?;
-        }
-    }
-    file.sync()?;
-    let keep = match tail {
-        Tail::Doubtful => plan.end,
-        Tail::KeepWhole => format::last_record_end(file, file.status()?.octets)?.max(plan.end),
-    };
-    set_aside(disk, path, file, keep, findings)
 }

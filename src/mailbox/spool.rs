@@ -89,6 +89,12 @@ impl Spool {
         &self.memory
     }
 
+    /// Whether [`Spool::beginning`] is all of it.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.file.is_none()
+    }
+
     /// Ends the text.
     ///
     /// # Errors

@@ -6,12 +6,14 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, mpsc};
 
 use crate::address::ReversePath;
-use crate::disk::{self, Cut, Disk, Open, SimulatedDisk};
+use crate::disk::{self, Cut, Disk, File, Open, SimulatedDisk};
 use crate::user::UserName;
 
 use super::commit::{Committer, DIRECT_OCTETS_MIN, Job, JobRecord};
 use super::file::{FileStore, mailbox_path};
-use super::format::{self, Span};
+use super::format::Span;
+use super::ids::Removed;
+use super::index::{self, Entry};
 use super::memory::MemoryStore;
 use super::recovery::{self, Tail};
 use super::spool::{SPOOL_MEMORY_OCTETS, Spool, Text};
@@ -58,7 +60,7 @@ fn stores() -> Vec<(&'static str, Box<dyn Store>)> {
     let quiet = Box::new(|_: &str| {});
     vec![
         ("memory", Box::new(MemoryStore::default())),
-        ("file", Box::new(FileStore::serve(disk, quiet).unwrap())),
+        ("file", Box::new(FileStore::serve(disk, 8, quiet).unwrap())),
         (
             "visited",
             Box::new(FileStore::visit(Arc::new(SimulatedDisk::default()))),
@@ -143,16 +145,142 @@ fn every_store_removes_what_it_is_told() {
     }
 }
 
+fn entries(file: &dyn File) -> Vec<Entry> {
+    index::entries(file, &Removed::default()).unwrap()
+}
+
+/// All messages as a mail client reads them.
+fn messages(store: &dyn Store, name: &str) -> Vec<String> {
+    let mailbox = store.open(&user(name)).unwrap();
+    (1..=mailbox.count())
+        .map(|number| {
+            let mut text = Vec::new();
+            let mut reading = mailbox.read(number).unwrap().unwrap();
+            while reading.next(&mut text).unwrap() {}
+            assert_eq!(
+                mailbox.octets(number),
+                Some(index::with_crlf(&text)),
+                "size"
+            );
+            String::from_utf8(text).unwrap()
+        })
+        .collect()
+}
+
+fn unique_ids(store: &dyn Store, name: &str) -> Vec<String> {
+    let mailbox = store.open(&user(name)).unwrap();
+    let ids: Vec<String> = (1..=mailbox.count())
+        .map(|number| mailbox.unique_id(number).unwrap())
+        .collect();
+    let different: std::collections::BTreeSet<&String> = ids.iter().collect();
+    assert_eq!(different.len(), ids.len(), "{ids:?}");
+    assert!(ids.iter().all(|id| (1..=70).contains(&id.len())));
+    assert_eq!(
+        mailbox
+            .unique_id(0)
+            .or_else(|| mailbox.unique_id(ids.len() + 1)),
+        None
+    );
+    ids
+}
+
+#[test]
+fn every_store_gives_messages_as_clients_read_them() {
+    for (what, store) in stores() {
+        let big = format!("Subject: big\n\n{}", ".x\n".repeat(200_000));
+        append(&*store, &["Andrew"], PLAIN).unwrap();
+        append(&*store, &["Andrew"], &big).unwrap();
+        append(
+            &*store,
+            &["Andrew"],
+            "From: s@h\nTo: Andrew@h\nSubject:\n\n",
+        )
+        .unwrap();
+        let trace = "Return-Path: <s@h>\nReceived: here\n";
+        assert_eq!(
+            messages(&*store, "Andrew"),
+            [
+                PLAIN.to_owned(),
+                format!("{trace}{big}"),
+                "From: s@h\nTo: Andrew@h\nSubject: \n\n".to_owned(),
+            ],
+            "{what}"
+        );
+        let mailbox = store.open(&user("Andrew")).unwrap();
+        assert!(mailbox.octets(0).or_else(|| mailbox.octets(4)).is_none());
+        assert!(mailbox.read(4).unwrap().is_none());
+    }
+}
+
+#[test]
+fn unique_ids_stay_and_never_come_back() {
+    for (what, store) in stores() {
+        for _ in 0..4 {
+            append(&*store, &["Andrew"], PLAIN).unwrap();
+        }
+        let before = unique_ids(&*store, "Andrew");
+        store.expunge(&user("Andrew"), &[1, 3]).unwrap();
+        assert_eq!(
+            unique_ids(&*store, "Andrew"),
+            [before[1].clone(), before[3].clone()],
+            "{what}"
+        );
+        append(&*store, &["Andrew"], PLAIN).unwrap();
+        store.expunge(&user("Andrew"), &[3]).unwrap();
+        store.expunge(&user("Andrew"), &[1, 2]).unwrap();
+        append(&*store, &["Andrew"], PLAIN).unwrap();
+        let after = unique_ids(&*store, "Andrew");
+        assert!(
+            after.len() == 1 && !before.contains(&after[0]),
+            "{what}: {before:?} {after:?}"
+        );
+    }
+}
+
+#[test]
+fn a_maildrop_has_one_session() {
+    for (what, store) in stores() {
+        let lock = store.lock(&user("Andrew")).unwrap();
+        assert!(lock.is_some(), "{what}");
+        assert!(store.lock(&user("Andrew")).unwrap().is_none(), "{what}");
+        assert!(store.lock(&user("Berta")).unwrap().is_some(), "{what}");
+        append(&*store, &["Andrew"], PLAIN).unwrap();
+        drop(lock);
+        assert!(store.lock(&user("Andrew")).unwrap().is_some(), "{what}");
+    }
+}
+
+/// A file as an editor on another system leaves it, with a block's edge at every place.
+#[test]
+fn an_edited_file_is_read_as_it_is_meant() {
+    let edited = "From: s@h\r\nTo: a@h\r\nSubject: x\r\nReceived: 2021-03-22 : 14 : 05\r\n..\r\nhi\r\n.\r\njust text\n.\n";
+    for filler in [0, 100, 262_000, 262_100, 262_120, 262_130, 262_140, 262_144] {
+        let disk: Arc<dyn Disk> = Arc::new(SimulatedDisk::default());
+        disk.make_directory(Path::new("Andrew")).unwrap();
+        let file = disk.open(&mailbox_path("Andrew"), Open::Write).unwrap();
+        let filler = format!("{}\n.\n", "x".repeat(filler));
+        file.write_at(format!("{filler}{edited}").as_bytes(), 0)
+            .unwrap();
+        let store = FileStore::visit(Arc::clone(&disk));
+        let read = messages(&store, "Andrew");
+        assert_eq!(read.len(), 3);
+        let expected = "From: s@h\nTo: a@h\nSubject: x\nDate: Mon, 22 Mar 2021 14:05:00 ";
+        assert!(read[1].starts_with(expected), "{}", read[1]);
+        assert!(read[1].ends_with("\n\n.\nhi\n"), "{}", read[1]);
+        assert!(read[2].ends_with("\n\njust text\n"), "{}", read[2]);
+    }
+}
+
 #[test]
 fn a_server_and_a_visitor_share_a_root() {
     let disk: Arc<dyn Disk> = Arc::new(SimulatedDisk::default());
     let findings = Arc::new(Mutex::new(Vec::new()));
     let heard = Arc::clone(&findings);
     let report = Box::new(move |what: &str| heard.lock().unwrap().push(what.to_owned()));
-    let server = FileStore::serve(Arc::clone(&disk), report).unwrap();
+    let server = FileStore::serve(Arc::clone(&disk), 8, report).unwrap();
     let visitor = FileStore::visit(Arc::clone(&disk));
     assert!(
-        FileStore::serve(Arc::clone(&disk), Box::new(|_| {})).is_err(),
+        FileStore::serve(Arc::clone(&disk), 8, Box::new(|_| {})).is_err(),
         "one server at a time"
     );
     for number in 0..3 {
@@ -227,10 +355,10 @@ fn a_torn_record_is_set_aside() {
 
 /// Sends a short script of messages; gives the subjects that were acknowledged, and those whose
 /// outcome is open.
-fn script(disk: &SimulatedDisk) -> (Vec<String>, Vec<String>) {
+fn script(disk: &SimulatedDisk, handles: usize) -> (Vec<String>, Vec<String>) {
     let (mut acknowledged, mut open) = (Vec::new(), Vec::new());
     let disk: Arc<dyn Disk> = Arc::new(disk.clone());
-    let mut committer = Committer::new(Arc::clone(&disk));
+    let mut committer = Committer::new(Arc::clone(&disk), handles);
     for number in 0..6 {
         // Batches of one and two, one and two recipients, small and large.
         let jobs: Vec<Job> = (0..=number % 2)
@@ -285,7 +413,7 @@ fn subjects(disk: &dyn Disk, name: &str, when: &str) -> BTreeMap<String, usize> 
         return found;
     };
     let file = disk.open(&mailbox_path(name), Open::Read).unwrap();
-    let spans = format::spans(&*file).unwrap();
+    let spans: Vec<Span> = entries(&*file).iter().map(|entry| entry.span).collect();
     assert_eq!(
         spans.last().map_or(0, Span::end),
         octets.len() as u64,
@@ -308,7 +436,7 @@ fn subjects(disk: &dyn Disk, name: &str, when: &str) -> BTreeMap<String, usize> 
              Received: here\nSubject: {subject}\n\n{}end {subject}\n.\n",
             "abc\n".repeat(lines)
         );
-        assert_eq!(record, whole, "{when}: damaged {name} {subject}");
+        assert!(record == whole, "{when}: damaged {name} {subject}");
         *found.entry(subject.to_owned()).or_insert(0) += 1;
     }
     found
@@ -349,68 +477,79 @@ const CUTS: [Cut; 6] = [
     Cut::Torn(4),
 ];
 
+/// With handles for all mailboxes, and with fewer than a message has recipients.
+const HANDLES: [usize; 2] = [8, 1];
+
 #[test]
 fn no_power_cut_loses_doubles_or_tears_mail() {
-    let whole = SimulatedDisk::default();
-    let (acknowledged, open) = script(&whole);
-    assert_eq!((acknowledged.len(), open.len()), (9, 0));
-    let operations = whole.operations();
-    assert!(operations > 50, "{operations} operations");
-    for operation in 1..=operations {
-        let disk = SimulatedDisk::default();
-        disk.cut_at(operation);
-        let (acknowledged, mut open) = script(&disk);
-        for number in 0..6 {
-            open.extend((0..=number % 2).map(|part| format!("{number}.{part}")));
+    for handles in HANDLES {
+        let whole = SimulatedDisk::default();
+        let (acknowledged, open) = script(&whole, handles);
+        assert_eq!((acknowledged.len(), open.len()), (9, 0));
+        let operations = whole.operations();
+        assert!(operations > 50, "{operations} operations");
+        for operation in 1..=operations {
+            cut_at(operation, handles);
         }
-        for cut in CUTS {
-            let after = disk.restart(cut);
-            let when = format!("cut {cut:?} at {operation}");
-            recover(&after).unwrap();
-            check(&after, &acknowledged, &open, &when);
-            // Once more, with the recovery itself cut short at some operation.
-            let first = disk.restart(cut);
-            first.cut_at(operation % 7 + 1);
-            drop(recover(&first));
-            let again = first.restart(CUTS[(operation % 6) as usize]);
-            recover(&again).unwrap();
-            check(
-                &again,
-                &acknowledged,
-                &open,
-                &format!("{when}, then in recovery"),
-            );
-            // And mail goes on.
-            let disk: Arc<dyn Disk> = Arc::new(again.clone());
-            let outcome = Committer::new(disk).commit(&[job("9.9", false, true)]);
-            assert_eq!(outcome, [Ok(())], "{when}");
-        }
+    }
+}
+
+fn cut_at(operation: u64, handles: usize) {
+    let disk = SimulatedDisk::default();
+    disk.cut_at(operation);
+    let (acknowledged, mut open) = script(&disk, handles);
+    for number in 0..6 {
+        open.extend((0..=number % 2).map(|part| format!("{number}.{part}")));
+    }
+    for cut in CUTS {
+        let after = disk.restart(cut);
+        let when = format!("cut {cut:?} at {operation} with {handles} handles");
+        recover(&after).unwrap();
+        check(&after, &acknowledged, &open, &when);
+        // Once more, with the recovery itself cut short at some operation.
+        let first = disk.restart(cut);
+        first.cut_at(operation % 7 + 1);
+        drop(recover(&first));
+        let again = first.restart(CUTS[usize::try_from(operation % 6).unwrap()]);
+        recover(&again).unwrap();
+        check(
+            &again,
+            &acknowledged,
+            &open,
+            &format!("{when}, then in recovery"),
+        );
+        // And mail goes on.
+        let disk: Arc<dyn Disk> = Arc::new(again.clone());
+        let outcome = Committer::new(disk, 8).commit(&[job("9.9", false, true)]);
+        assert_eq!(outcome, [Ok(())], "{when}");
     }
 }
 
 #[test]
 fn no_failing_operation_loses_doubles_or_tears_mail() {
-    let whole = SimulatedDisk::default();
-    script(&whole);
-    for operation in 1..=whole.operations() {
-        for kind in [io::ErrorKind::StorageFull, io::ErrorKind::Other] {
-            let disk = SimulatedDisk::default();
-            disk.fail_at(operation, kind);
-            let (acknowledged, open) = script(&disk);
-            let when = format!("{kind:?} at {operation}");
-            assert!(
-                acknowledged.len() + open.len() >= 6,
-                "{when}: {acknowledged:?}"
-            );
-            for cut in CUTS {
-                let after = disk.restart(cut);
-                recover(&after).unwrap();
-                check(
-                    &after,
-                    &acknowledged,
-                    &open,
-                    &format!("{when}, then {cut:?}"),
+    for handles in HANDLES {
+        let whole = SimulatedDisk::default();
+        script(&whole, handles);
+        for operation in 1..=whole.operations() {
+            for kind in [io::ErrorKind::StorageFull, io::ErrorKind::Other] {
+                let disk = SimulatedDisk::default();
+                disk.fail_at(operation, kind);
+                let (acknowledged, open) = script(&disk, handles);
+                let when = format!("{kind:?} at {operation} with {handles} handles");
+                assert!(
+                    acknowledged.len() + open.len() >= 6,
+                    "{when}: {acknowledged:?}"
                 );
+                for cut in CUTS {
+                    let after = disk.restart(cut);
+                    recover(&after).unwrap();
+                    check(
+                        &after,
+                        &acknowledged,
+                        &open,
+                        &format!("{when}, then {cut:?}"),
+                    );
+                }
             }
         }
     }
@@ -420,7 +559,7 @@ fn no_failing_operation_loses_doubles_or_tears_mail() {
 fn a_full_journal_begins_anew() {
     let disk = SimulatedDisk::default();
     let shared: Arc<dyn Disk> = Arc::new(disk.clone());
-    let mut committer = Committer::new(shared);
+    let mut committer = Committer::new(shared, 8);
     let mut expected = 0;
     while expected < 700 {
         let jobs: Vec<Job> = (0..50)
@@ -437,7 +576,7 @@ fn a_full_journal_begins_anew() {
     recover(&after).unwrap();
     for name in ["Andrew", "Berta"] {
         let file = after.open(&mailbox_path(name), Open::Read).unwrap();
-        assert_eq!(format::spans(&*file).unwrap().len(), 700, "{name}");
+        assert_eq!(entries(&*file).len(), 700, "{name}");
     }
 }
 
@@ -458,4 +597,139 @@ fn a_spool_is_small_or_in_a_file() {
     );
     let text = spool.finish().unwrap();
     assert_eq!(text.octets(), 101_000 + 3);
+}
+
+/// What hands do beside the server and after a crash: the person is right, and nothing of what was
+/// acknowledged goes without a trace.
+#[test]
+fn a_person_who_changes_a_mailbox_is_right() {
+    for tail in [Tail::KeepWhole, Tail::Doubtful] {
+        let disk = SimulatedDisk::default();
+        let mut committer = Committer::new(Arc::new(disk.clone()), 8);
+        assert_eq!(committer.commit(&[job("0.0", false, true)]), [Ok(())]);
+        let path = mailbox_path("Andrew");
+        if tail == Tail::KeepWhole {
+            // Emptied in its place, while the server runs.
+            disk.open(&path, Open::Write).unwrap().truncate(0).unwrap();
+        } else {
+            // Restored from a backup, after a crash.
+            disk.remove(&path).unwrap();
+            let backup = "From: x@y\nTo: z\nSubject: backup\nReceived: T\nhi\n.\n".repeat(20);
+            disk.open(&path, Open::New)
+                .unwrap()
+                .write_at(backup.as_bytes(), 0)
+                .unwrap();
+        }
+        let before = disk::read(&disk, &path).unwrap();
+        let findings = recovery::recover(&disk, tail).unwrap();
+        assert_eq!(disk::read(&disk, &path).unwrap(), before, "{tail:?}");
+        assert_eq!(findings.len(), 1, "{tail:?}: {findings:?}");
+        let aside = disk.names(Path::new("Andrew")).unwrap();
+        let aside = aside
+            .iter()
+            .find(|name| name.starts_with("mymailbox.torn-"));
+        assert_eq!(aside.is_some(), tail == Tail::Doubtful, "{tail:?}");
+        if let Some(aside) = aside {
+            let kept = disk::read(&disk, &Path::new("Andrew").join(aside))
+                .unwrap()
+                .unwrap();
+            assert!(String::from_utf8(kept).unwrap().ends_with("end 0.0\n.\n"));
+        }
+    }
+}
+
+/// The root is copied elsewhere with its journal, before it was recovered: other files, the same
+/// mail.
+#[test]
+fn a_copy_of_a_root_is_recovered() {
+    let disk = SimulatedDisk::default();
+    let mut committer = Committer::new(Arc::new(disk.clone()), 8);
+    assert_eq!(committer.commit(&[job("0.0", false, true)]), [Ok(())]);
+    for keep in [0, 10, 100] {
+        let copy = SimulatedDisk::default();
+        copy.make_directory(Path::new("Andrew")).unwrap();
+        copy.make_directory(Path::new("Berta")).unwrap();
+        copy.open(Path::new("x"), Open::Write).unwrap();
+        for path in [
+            mailbox_path("Berta"),
+            mailbox_path("Andrew"),
+            ".minismtp.journal".into(),
+        ] {
+            let octets = disk::read(&disk, &path).unwrap().unwrap();
+            let length = if path == mailbox_path("Andrew") {
+                keep
+            } else {
+                octets.len()
+            };
+            copy.open(&path, Open::New)
+                .unwrap()
+                .write_at(&octets[..length], 0)
+                .unwrap();
+        }
+        recover(&copy).unwrap();
+        check(&copy, &["0.0".to_owned()], &[], &format!("{keep} octets"));
+    }
+}
+
+/// An edited mailbox is opened anew, and that fails: what was acknowledged before must still reach
+/// the disk.
+#[test]
+fn a_mailbox_that_cannot_be_opened_again_keeps_what_it_owes() {
+    for failure in 0..40 {
+        let disk = SimulatedDisk::default();
+        let mut committer = Committer::new(Arc::new(disk.clone()), 8);
+        assert_eq!(committer.commit(&[job("0.0", false, true)]), [Ok(())]);
+        let path = mailbox_path("Andrew");
+        let file = disk.open(&path, Open::Write).unwrap();
+        file.write_at(b"From: torn", file.status().unwrap().octets)
+            .unwrap();
+        disk.fail_at(disk.operations() + failure, io::ErrorKind::Other);
+        let outcome = committer.commit(&[job("1.0", false, true)]).remove(0);
+        drop(committer.close());
+        let after = disk.restart(Cut::Drop);
+        recover(&after).unwrap();
+        // The next message has the torn octets set aside.
+        let next = Committer::new(Arc::new(after.clone()), 8).commit(&[job("0.1", false, true)]);
+        assert_eq!(next, [Ok(())]);
+        let mut acknowledged = vec!["0.0".to_owned(), "0.1".to_owned()];
+        acknowledged.extend(outcome.is_ok().then(|| "1.0".to_owned()));
+        check(
+            &after,
+            &acknowledged,
+            &["1.0".to_owned()],
+            &format!("failure {failure}"),
+        );
+    }
+}
+
+#[test]
+fn more_recipients_than_handles_get_their_mail() {
+    let disk: Arc<dyn Disk> = Arc::new(SimulatedDisk::default());
+    let store = FileStore::serve(Arc::clone(&disk), 4, Box::new(|_| {})).unwrap();
+    let names: Vec<String> = (0..50).map(|number| format!("user{number}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    for _ in 0..3 {
+        append(&store, &names, PLAIN).unwrap();
+        append(
+            &store,
+            &names[10..20],
+            &format!("Subject: big\n\n{}", "x\n".repeat(40_000)),
+        )
+        .unwrap();
+    }
+    store.close();
+    for (number, name) in names.iter().enumerate() {
+        let expected = if (10..20).contains(&number) { 6 } else { 3 };
+        assert_eq!(mail(&store, name).len(), expected, "{name}");
+    }
+}
+
+#[test]
+fn of_a_long_header_section_nobody_knows_the_end() {
+    let (_, store) = stores().remove(1);
+    let folded = " \n".repeat(SPOOL_MEMORY_OCTETS);
+    let text = format!("Subject: x\nTo: Andrew@h\nFrom: s@h\n{folded}X-Signature: abc\n\nhi\n");
+    append(&*store, &["Andrew"], &text).unwrap();
+    assert!(mail(&*store, "Andrew")[0].contains("\nReturn-Path: <s@h>\n"));
+    assert!(messages(&*store, "Andrew")[0].ends_with(&text));
 }

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use chrono::{DateTime, Local};
 
-use crate::address::{ReversePath, is_domain};
+use crate::address::ReversePath;
 
 /// What a server notes about a message that it took.
 #[derive(Clone, Debug)]
@@ -34,13 +34,12 @@ impl Trace<'_> {
     pub fn fields(&self, reverse_path: &ReversePath) -> String {
         let mut fields = format!("Return-Path: {reverse_path}\nReceived: from ");
         // A name that is none could hold a comment or a clause of its own.
-        fields.extend(self.client_name.chars().map(|c| {
-            if is_domain(self.client_name) || c.is_ascii_alphanumeric() || ".-_".contains(c) {
-                c
-            } else {
-                '?'
-            }
-        }));
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || ".-_:[]".contains(c);
+        fields.extend(
+            self.client_name
+                .chars()
+                .map(|c| if is_plain(c) { c } else { '?' }),
+        );
         match self.peer.to_canonical() {
             IpAddr::V4(address) => write_to(&mut fields, format_args!(" ([{address}])")),
             IpAddr::V6(address) => write_to(&mut fields, format_args!(" ([IPv6:{address}])")),

@@ -67,6 +67,8 @@ pub async fn drive<M: Machine, O: Owner<M>>(
                     // An owner that is gone stops nobody.
                     Ok(()) = stop.changed(), if !is_stopping => continue,
                 };
+                // A peer that never pauses must not keep this thread from all the others.
+                tokio::task::yield_now().await;
                 match read {
                     Ok(Read::Octets | Read::TimedOut) => {}
                     Ok(Read::End) => machine.disconnected(Instant::now()),

@@ -19,7 +19,12 @@ const BACKLOG: u32 = 1024;
 pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = match address {
         SocketAddr::V4(_) => TcpSocket::new_v4()?,
-        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+        SocketAddr::V6(_) => {
+            let socket = TcpSocket::new_v6()?;
+            // `::` is the IPv6 half; `0.0.0.0` may be listened on beside it.
+            rustix::net::sockopt::set_ipv6_v6only(&socket, true)?;
+            socket
+        }
     };
     // Connections of an earlier run that linger must not keep a new one from starting.
     socket.set_reuseaddr(true)?;

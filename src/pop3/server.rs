@@ -860,10 +860,13 @@ impl Session {
     }
 
     fn malformed(&mut self, line: &Line) {
+        // Whatever comes of it, the next lines may be passwords or text.
+        self.may_be_private |= match line {
+            Line::Whole(line) => begins_private(line),
+            Line::TooLong => true,
+        };
         let shown = match line {
-            Line::Whole(line) if !self.may_be_private && !begins_private(line) => {
-                printable(&line[..line.len().min(80)])
-            }
+            Line::Whole(line) if !self.may_be_private => printable(&line[..line.len().min(80)]),
             _ => String::new(),
         };
         self.events.push_back(Event::Malformed(shown));
@@ -875,12 +878,8 @@ impl Machine for Session {
     type Answer = Answer;
     type Event = Event;
 
-    fn receive(&mut self, now: Instant, octets: &[u8]) {
+    fn receive(&mut self, _now: Instant, octets: &[u8]) {
         self.input.push(octets);
-        // Text may take as long as it keeps coming; a command has to arrive whole in time.
-        if matches!(self.stage, Stage::Incoming(..)) {
-            self.deadline = now + self.timeout();
-        }
     }
 
     fn disconnected(&mut self, _now: Instant) {

@@ -187,7 +187,9 @@ impl Server {
         // A session that is not done by then is cut off when the runtime goes.
         drop(tokio::time::timeout(STOP_TIMEOUT, places.acquire_many(everybody)).await);
         let store = Arc::clone(&self.shared.store);
-        drop(tokio::task::spawn_blocking(move || store.close()).await);
+        let closed = tokio::task::spawn_blocking(move || store.close());
+        // Somebody may hold the store's lock for long. What is left is recovered at the next start.
+        drop(tokio::time::timeout(STOP_TIMEOUT, closed).await);
         log.stopped();
     }
 }

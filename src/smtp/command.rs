@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::address::{AddressError, ForwardPath, ReversePath};
+use crate::sasl::Mechanism;
 use crate::secret::Secret;
 
 use super::reply::Reply;
@@ -103,9 +104,12 @@ impl Command {
     /// Appends the command as it goes over the wire, secrets included.
     pub fn encode(&self, out: &mut Vec<u8>) {
         match self {
-            Self::Auth(mechanism, Some(initial)) => {
-                out.extend_from_slice(format!("AUTH {mechanism} ").as_bytes());
-                out.extend_from_slice(initial.expose());
+            Self::Auth(mechanism, initial) => {
+                out.extend_from_slice(format!("AUTH {mechanism}").as_bytes());
+                if let Some(initial) = initial {
+                    out.push(b' ');
+                    out.extend_from_slice(initial.expose());
+                }
             }
             _ => out.extend_from_slice(self.to_string().as_bytes()),
         }
@@ -126,8 +130,14 @@ impl fmt::Display for Command {
             Self::Quit => f.write_str("QUIT"),
             Self::Vrfy(argument) => write!(f, "VRFY {argument}"),
             Self::Help => f.write_str("HELP"),
-            Self::Auth(mechanism, None) => write!(f, "AUTH {mechanism}"),
-            Self::Auth(mechanism, Some(initial)) => write!(f, "AUTH {mechanism} {initial}"),
+            Self::Auth(mechanism, initial) => {
+                // What stands there may be a password, if the mechanism was forgotten.
+                let name = Mechanism::parse(mechanism).map_or("?", Mechanism::name);
+                write!(f, "AUTH {name}")?;
+                initial
+                    .as_ref()
+                    .map_or(Ok(()), |initial| write!(f, " {initial}"))
+            }
         }
     }
 }
@@ -312,7 +322,8 @@ mod tests {
             ("QUIT", "QUIT"),
             ("VRFY andrew", "VRFY andrew"),
             ("HELP MAIL", "HELP"),
-            ("AUTH plain", "AUTH plain"),
+            ("AUTH plain", "AUTH PLAIN"),
+            ("AUTH AEFuZHJldwB4", "AUTH ?"),
             ("AUTH PLAIN AGEAYg==", "AUTH PLAIN <redacted>"),
         ] {
             let command = Command::parse(line.as_bytes()).unwrap_or_else(|r| panic!("{line}: {r}"));

@@ -27,8 +27,6 @@ pub const MESSAGE_OCTETS_MAX: u64 = 25 * 1024 * 1024;
 pub const RECIPIENTS_MAX: usize = 1000;
 /// The smallest number of recipients that a server must take (RFC 5321 §4.5.3.1.8).
 pub const RECIPIENTS_MIN: usize = 100;
-/// Received fields after which a message is taken to run in a circle (RFC 5321 §6.3).
-pub const RECEIVED_FIELDS_MAX: usize = 100;
 
 /// Refused commands in one session before the server hangs up.
 pub const ERRORS_MAX: u32 = 20;
@@ -36,6 +34,9 @@ pub const ERRORS_MAX: u32 = 20;
 pub const LOGIN_FAILURES_MAX: u32 = 3;
 /// Text octets collected before the owner is asked to take them.
 pub const TEXT_CHUNK_OCTETS: usize = 64 * 1024;
+/// Text that has to come within the time-out for the session to go on: who sends an octet now and
+/// then holds a connection, and sends no mail.
+pub const TEXT_PROGRESS_OCTETS: usize = 4096;
 /// A message that is over the size limit is read on to its end, so that the dialog keeps its
 /// place, but not beyond this many times the limit.
 pub const OVERSIZE_FACTOR_MAX: u64 = 4;

@@ -175,7 +175,7 @@ impl Reply {
         "5.6.0",
         "Bare CR or LF in message, lines end with CRLF",
     );
-    /// [`super::limits::RECEIVED_FIELDS_MAX`].
+    /// So many Received fields that it must run in a circle (RFC 5321 §6.3).
     pub const LOOP: Self = Self::fixed(554, "5.4.6", "Too many hops, this mail runs in a circle");
     /// The disk is full.
     pub const NO_SPACE: Self = Self::fixed(452, "4.3.1", "Out of storage, try again later");

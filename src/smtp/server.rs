@@ -131,6 +131,8 @@ pub struct Session {
     question: Option<Question>,
     pending: Option<Pending>,
     deadline: Instant,
+    /// Text that came since the deadline was moved.
+    text_octets: usize,
     errors: u32,
     login_failures: u32,
     /// A password may be on its way: lines that are no commands are not shown.
@@ -203,6 +205,7 @@ impl Session {
             login: None,
             question: None,
             pending: None,
+            text_octets: 0,
             errors: 0,
             login_failures: 0,
             login_tried: false,
@@ -251,6 +254,12 @@ impl Session {
     }
 
     fn command_line(&mut self, line: &Line) {
+        if let Line::Whole(line) = line
+            && starts_with_auth(line)
+        {
+            // Whatever comes of it, the next lines may be passwords.
+            self.login_tried = true;
+        }
         let parsed = match line {
             Line::TooLong => Err(Reply::LINE_TOO_LONG),
             Line::Whole(line) => Command::parse(line),
@@ -332,7 +341,6 @@ impl Session {
     }
 
     fn auth(&mut self, mechanism: &str, initial: Option<Secret>) {
-        self.login_tried = true;
         let Some(mechanism) = Mechanism::parse(mechanism) else {
             return self.refuse_command(Reply::NO_SUCH_MECHANISM);
         };
@@ -608,7 +616,11 @@ impl Machine for Session {
         self.input.push(octets);
         // Text may take as long as it keeps coming; a command has to arrive whole in time.
         if matches!(self.stage, Stage::Text(_)) {
-            self.deadline = now + self.settings.timeout;
+            self.text_octets += octets.len();
+            if self.text_octets >= limits::TEXT_PROGRESS_OCTETS {
+                self.text_octets = 0;
+                self.deadline = now + self.settings.timeout;
+            }
         }
     }
 

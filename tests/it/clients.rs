@@ -9,7 +9,7 @@ const NITC: &str = "From: stallings@localhost\nTo: andrew@localhost\nSubject: SM
 
 /// Whether a client can be run. One that is missing fails the test where tests must be complete
 /// (`CI` is set), unless `MINISMTP_TESTS_SKIP_MISSING_CLIENTS` allows for it.
-fn is_installed(program: &str) -> bool {
+pub(crate) fn is_installed(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     if std::env::split_paths(&path).any(|directory| directory.join(program).is_file()) {
         return true;

@@ -31,22 +31,29 @@ impl Terminal {
         arguments: &[&str],
         variables: &[(&str, &str)],
     ) -> Self {
+        let mut command = sandbox.command(arguments);
+        command
+            .current_dir(sandbox.root())
+            .envs(variables.iter().copied());
+        Self::run(&command)
+    }
+
+    /// Runs any program on a terminal.
+    pub(crate) fn run(command: &Command) -> Self {
         // Says which terminal it is, turns the echo on, then becomes the program.
         let mut shell = Command::new("sh");
-        shell.args([
-            "-c",
-            "tty; stty echo; exec \"$@\"",
-            "sh",
-            env!("CARGO_BIN_EXE_minismtp"),
-        ]);
-        shell.args(arguments).current_dir(sandbox.root());
-        for (name, value) in sandbox.command(&[]).get_envs() {
+        shell
+            .args(["-c", "tty; stty echo; exec \"$@\"", "sh"])
+            .arg(command.get_program())
+            .args(command.get_args())
+            .current_dir(command.get_current_dir().unwrap());
+        for (name, value) in command.get_envs() {
             match value {
                 Some(value) => shell.env(name, value),
                 None => shell.env_remove(name),
             };
         }
-        shell.env("TERM", "dumb").envs(variables.iter().copied());
+        shell.env("TERM", "dumb");
         let patience = u64::try_from(PATIENCE.as_millis()).unwrap();
         let mut session = spawn_command(shell, Some(patience)).unwrap();
         let device = session.read_line().unwrap();

@@ -555,6 +555,12 @@ fn shaped(text: &str, shape: &str) -> bool {
         })
 }
 
+/// RFC 5322 dates, by their shape.
+const DATES: [&str; 2] = [
+    "AAA, 00 AAA 0000 00:00:00 +0000",
+    "AAA, 0 AAA 0000 00:00:00 +0000",
+];
+
 /// Replaces the times of arrival by `<time>` and RFC 5322 dates by `<date>`.
 pub(crate) fn masked(text: &str) -> String {
     let mut out = String::new();
@@ -565,27 +571,23 @@ pub(crate) fn masked(text: &str) -> String {
         if arrival.is_some() {
             out.push_str("Received: <time>\n");
         } else {
-            out.push_str(&without_dates(line));
+            out.push_str(&replaced(line, &DATES, "<date>"));
         }
     }
     out
 }
 
-fn without_dates(line: &str) -> String {
+/// Replaces what has one of these shapes by a word.
+pub(crate) fn replaced(text: &str, shapes: &[&str], word: &str) -> String {
     let mut out = String::new();
-    let mut rest = line;
+    let mut rest = text;
     while let Some(first) = rest.chars().next() {
-        let date = [
-            "AAA, 00 AAA 0000 00:00:00 +0000",
-            "AAA, 0 AAA 0000 00:00:00 +0000",
-        ]
-        .iter()
-        .find(|shape| {
+        let found = shapes.iter().find(|shape| {
             rest.get(..shape.len())
                 .is_some_and(|text| shaped(text, shape))
         });
-        if let Some(shape) = date {
-            out.push_str("<date>");
+        if let Some(shape) = found {
+            out.push_str(word);
             rest = &rest[shape.len()..];
         } else {
             out.push(first);

@@ -1,11 +1,14 @@
 //! `minismtp serve` as a peer and an operator meet it: what is taken, refused, stored and logged.
 
 use std::fs;
-use std::io::Write as _;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::os::unix::process::CommandExt as _;
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 use rustix::process::Signal;
 
@@ -1281,6 +1284,110 @@ fn log_holds_neither_passwords_nor_bodies() {
         &crate::smtp::base64("@dministr@tor"),
     ] {
         assert!(!log.contains(secret), "{secret:?} is in the log:\n{log}");
+    }
+}
+
+/// Clients go on with their passwords whatever AUTH was answered.
+#[test]
+fn log_holds_no_password_of_an_auth_that_was_refused() {
+    let sandbox = Sandbox::lab();
+    let server = sandbox.serve(&["-vv"]);
+    let secret = crate::smtp::base64("@dministr@tor");
+    let mut early = server.connect();
+    early.ask("AUTH LOGIN", "503");
+    early.ask(&secret, "500");
+    let mut forgetful = server.hello();
+    forgetful.ask(&format!("AUTH {secret}"), "504");
+    forgetful.ask(&format!("AUTH PLAIN {secret} {secret}"), "501");
+    forgetful.ask("MAIL FROM:<stallings@localhost>", "250");
+    forgetful.ask(&format!("AUTH PLAIN {secret}"), "503");
+    forgetful.ask(&secret, "500");
+    let log = server.terminate().log;
+    assert!(!log.contains(&secret), "{log}");
+}
+
+/// Two threads serve everybody: nobody may keep one to themselves.
+#[test]
+fn clients_that_never_pause_keep_nobody_waiting() {
+    let sandbox = Sandbox::lab();
+    let server = sandbox.serve(&["-q"]);
+    let is_over = Arc::new(AtomicBool::new(false));
+    let floods: Vec<_> = (0..8)
+        .map(|_| {
+            let mut flood = server.hello();
+            let mut answers = flood.stream();
+            thread::spawn(move || {
+                let mut buffer = [0; 65536];
+                while answers.read(&mut buffer).is_ok_and(|octets| octets > 0) {}
+            });
+            let is_over = Arc::clone(&is_over);
+            thread::spawn(move || {
+                let commands = "NOOP\r\n".repeat(10_000);
+                while !is_over.load(Ordering::Relaxed) {
+                    flood.try_raw(&commands);
+                }
+            })
+        })
+        .collect();
+    for _ in 0..5 {
+        server.deliver("stallings@localhost", &["andrew@localhost"], NITC);
+    }
+    is_over.store(true, Ordering::Relaxed);
+    for flood in floods {
+        flood.join().unwrap();
+    }
+    assert_eq!(sandbox.records("Andrew").len(), 5);
+}
+
+#[test]
+fn log_that_nobody_reads_keeps_neither_mail_nor_the_end() {
+    let sandbox = Sandbox::lab();
+    let mut child = sandbox
+        .command(&["serve", "--port", "0", "-vv"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.as_mut().unwrap())
+        .read_line(&mut line)
+        .unwrap();
+    let address = line
+        .trim_end()
+        .strip_prefix("listening smtp ")
+        .unwrap()
+        .parse()
+        .unwrap();
+    let mut smtp = Smtp::connect(address);
+    smtp.expect("220");
+    // Far more than a pipe holds.
+    for _ in 0..3000 {
+        smtp.ask("NOOP", "250");
+    }
+    rustix::process::kill_process(rustix::process::Pid::from_child(&child), Signal::TERM).unwrap();
+    until("the server ends", || child.try_wait().unwrap().is_some());
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn both_halves_of_the_internet_are_listened_on_at_one_port() {
+    if TcpListener::bind("[::1]:0").is_err() {
+        return;
+    }
+    let sandbox = Sandbox::lab();
+    let free = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = free.local_addr().unwrap().port().to_string();
+    drop(free);
+    let hosts = ["--host", "0.0.0.0", "--host", "::"];
+    let mut command = sandbox.command(&["serve", "--port", &port]);
+    let mut server = Server::start({
+        command.args(hosts);
+        command
+    });
+    server.next_listener();
+    for host in ["127.0.0.1", "[::1]"] {
+        let address = format!("{host}:{port}").parse().unwrap();
+        Smtp::connect(address).expect("220");
     }
 }
 

@@ -69,6 +69,11 @@ impl Smtp {
         Self { stream, input }
     }
 
+    /// The connection, for another thread.
+    pub(crate) fn stream(&self) -> TcpStream {
+        self.stream.try_clone().unwrap()
+    }
+
     /// Writes these octets.
     #[track_caller]
     pub(crate) fn raw(&mut self, octets: impl AsRef<[u8]>) {

@@ -1,0 +1,107 @@
+//! Names of messages that must not be used again.
+//!
+//! A message's unique-id is a hash of its record and a number among records that are alike to the
+//! octet: two equal mails in one minute. When one of them is removed, the others keep their numbers,
+//! and an equal mail that comes later gets a new one. So the numbers of removed records are kept in
+//! a small file beside the mailbox, a line a record (`hash copy seconds`), for as long as an equal
+//! one is there or may still come.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::clock;
+use crate::disk::{self, Disk};
+
+use super::index::Entry;
+
+const IDS_NAME: &str = ".minismtp.ids";
+/// An equal record cannot come any more when the minute in its `Received` line is over. A day, for
+/// clocks that are set back.
+const KEEP_SECONDS: i64 = 24 * 60 * 60;
+
+/// The removed records of a mailbox.
+#[derive(Debug, Default)]
+pub struct Removed {
+    /// By hash: each removed copy, and when.
+    copies: BTreeMap<u128, BTreeMap<u32, i64>>,
+}
+
+impl Removed {
+    /// Reads the file of a user's directory.
+    ///
+    /// # Errors
+    ///
+    /// As the disk reports them.
+    pub fn read(disk: &dyn Disk, directory: &Path) -> io::Result<Self> {
+        let mut removed = Self::default();
+        let Some(text) = disk::read(disk, &path(directory))? else {
+            return Ok(removed);
+        };
+        for line in String::from_utf8_lossy(&text).lines() {
+            // A line that is none is none of ours.
+            let mut words = line.split(' ');
+            let hash = words
+                .next()
+                .and_then(|word| u128::from_str_radix(word, 16).ok());
+            let copy = words.next().and_then(|word| word.parse().ok());
+            let time = words.next().and_then(|word| word.parse().ok());
+            if let (Some(hash), Some(copy), Some(time)) = (hash, copy, time) {
+                removed.copies.entry(hash).or_default().insert(copy, time);
+            }
+        }
+        Ok(removed)
+    }
+
+    /// The number after `copy` for a record with this hash.
+    #[must_use]
+    pub fn next_copy(&self, hash: u128, copy: u32) -> u32 {
+        let mut next = copy + 1;
+        if let Some(copies) = self.copies.get(&hash) {
+            while copies.contains_key(&next) {
+                next += 1;
+            }
+        }
+        next
+    }
+
+    /// Adds records that are being removed, and forgets what cannot matter any more.
+    pub fn add<'a>(
+        &mut self,
+        gone: impl IntoIterator<Item = &'a Entry>,
+        kept: impl IntoIterator<Item = &'a Entry>,
+    ) {
+        let now = clock::now().timestamp();
+        let kept: BTreeSet<u128> = kept.into_iter().map(|entry| entry.hash).collect();
+        for entry in gone {
+            if !entry.is_full || kept.contains(&entry.hash) {
+                self.copies
+                    .entry(entry.hash)
+                    .or_default()
+                    .insert(entry.copy, now);
+            }
+        }
+        self.copies.retain(|hash, copies| {
+            kept.contains(hash) || copies.values().any(|time| now - time < KEEP_SECONDS)
+        });
+    }
+
+    /// Replaces the file of a user's directory.
+    ///
+    /// # Errors
+    ///
+    /// As the disk reports them.
+    pub fn write(&self, disk: &dyn Disk, directory: &Path) -> io::Result<()> {
+        let mut text = String::new();
+        for (hash, copies) in &self.copies {
+            for (copy, time) in copies {
+                text.push_str(&format!("{hash:032x} {copy} {time}\n"));
+            }
+        }
+        disk::replace(disk, &path(directory), text.as_bytes())
+    }
+}
+
+fn path(directory: &Path) -> PathBuf {
+    directory.join(IDS_NAME)
+}
