@@ -42,6 +42,8 @@ struct State {
     is_off: bool,
     /// Operations that fail, by number.
     failures: BTreeMap<u64, io::ErrorKind>,
+    /// Of so many operations one fails, by this seed.
+    chaos: Option<(u64, u64)>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -81,6 +83,12 @@ impl SimulatedDisk {
     /// should have saved, though it stays to be seen, as Linux does it.
     pub fn fail_at(&self, operation: u64, kind: io::ErrorKind) {
         self.state().failures.insert(operation, kind);
+    }
+
+    /// Makes one in so many changes fail, always the same ones for a seed; 0 ends it. A write
+    /// that fails is half done.
+    pub fn fail_often(&self, one_in: u64, seed: u64) {
+        self.state().chaos = (one_in > 0).then_some((one_in, seed));
     }
 
     /// Gives the disk as the next start finds it.
@@ -128,6 +136,18 @@ impl State {
             self.is_off = true;
         }
         self.is_on()?;
+        if let Some((one_in, seed)) = self.chaos {
+            let dice = random(seed, self.operations);
+            if dice.is_multiple_of(one_in) {
+                let is_full = (dice / one_in).is_multiple_of(2);
+                let kind = if is_full {
+                    io::ErrorKind::StorageFull
+                } else {
+                    io::ErrorKind::Other
+                };
+                return Err(kind.into());
+            }
+        }
         match self.failures.remove(&self.operations) {
             Some(kind) => Err(kind.into()),
             None => Ok(()),
@@ -157,6 +177,15 @@ impl State {
 }
 
 impl Content {
+    fn write(&mut self, octets: &[u8], start: usize) {
+        let end = start + octets.len();
+        if self.octets.len() < end {
+            self.octets.resize(end, 0);
+        }
+        self.octets[start..end].copy_from_slice(octets);
+        self.unsaved.push(start..end);
+    }
+
     fn save(&mut self) {
         for range in std::mem::take(&mut self.unsaved) {
             let end = range.end.min(self.octets.len());
@@ -170,12 +199,7 @@ impl Content {
     }
 
     fn torn(&self, seed: u64) -> Vec<u8> {
-        let random = |salt: u64| {
-            let mut x = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ salt.wrapping_add(1);
-            x ^= x >> 29;
-            x = x.wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            x ^ (x >> 32)
-        };
+        let random = |salt: u64| random(seed, salt);
         let mut torn = if random(0).is_multiple_of(2) {
             vec![0; self.octets.len()]
         } else {
@@ -190,6 +214,14 @@ impl Content {
         }
         torn
     }
+}
+
+/// A number that looks random and is always the same.
+fn random(seed: u64, salt: u64) -> u64 {
+    let mut x = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ salt.wrapping_add(1);
+    x ^= x >> 29;
+    x = x.wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    x ^ (x >> 32)
 }
 
 impl Disk for SimulatedDisk {
@@ -370,6 +402,10 @@ impl SimulatedFile {
         content.changes += 1;
         Ok(change(content))
     }
+
+    fn write(&self, octets: &[u8], start: usize) -> io::Result<()> {
+        self.change(|content| content.write(octets, start))
+    }
 }
 
 impl File for SimulatedFile {
@@ -391,14 +427,14 @@ impl File for SimulatedFile {
 
     fn write_at(&self, octets: &[u8], offset: u64) -> io::Result<()> {
         let start = usize::try_from(offset).map_err(io::Error::other)?;
-        let end = start + octets.len();
-        self.change(|content| {
-            if content.octets.len() < end {
-                content.octets.resize(end, 0);
+        let written = self.write(octets, start);
+        if written.is_err() {
+            let mut state = self.disk.state();
+            if !state.is_off {
+                state.files[self.inode].write(&octets[..octets.len() / 2], start);
             }
-            content.octets[start..end].copy_from_slice(octets);
-            content.unsaved.push(start..end);
-        })
+        }
+        written
     }
 
     fn truncate(&self, octets: u64) -> io::Result<()> {

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use crate::clock;
@@ -15,6 +16,9 @@ use crate::disk::{Disk, File, Open};
 use super::file::mailbox_path;
 use super::format;
 use super::journal::{self, AppendRecord, Base, Entry, JOURNAL_NAME};
+
+/// What no disk writes in part.
+const BLOCK_OCTETS: u64 = 512;
 
 /// What a recovery did, a sentence each, for the log.
 pub type Findings = Vec<String>;
@@ -78,32 +82,49 @@ fn recover_mailbox(
         Err(error) => return Err(error),
     };
     match plan.compare(&*file, tail)? {
-        Comparison::Ours => {
-            plan.write(&*file)?;
-            file.sync()?;
+        Comparison::Ours => make_true(disk, path, &*file, plan, tail, findings)?,
+        Comparison::Overlaid => {
             let octets = file.status()?.octets;
-            let end = match tail {
-                Tail::Doubtful => plan.end,
-                Tail::KeepWhole => format::last_record_end(&*file, octets)?.max(plan.end),
-            };
-            set_aside(disk, path, &*file, end, findings)?;
+            let name = keep_copy(disk, path, &*file, plan.base..octets)?;
+            found(&format!(
+                "held other messages than before the crash; they are in {}",
+                disk.show(&name).display(),
+            ));
+            make_true(disk, path, &*file, plan, tail, findings)?;
+        }
+        Comparison::Displaced => {
+            file.sync()?;
+            let name = plan.keep_beside(disk, path)?;
+            found(&format!(
+                "was changed since the crash and is left as it is; what it got before is in {}",
+                disk.show(&name).display(),
+            ));
         }
         Comparison::Edited => {
             file.sync()?;
             found("was changed by somebody and is left as it is");
         }
-        Comparison::Foreign => {
-            file.sync()?;
-            let name = plan.keep_beside(disk, path)?;
-            found(&format!(
-                "is another file than before the crash and is left as it is; what came before \
-                 the crash is in {}",
-                disk.show(&name).display(),
-            ));
-        }
     }
     // A killed run may have left names that are visible and not durable.
     disk.sync_directory(path.parent().unwrap_or_else(|| Path::new("")))
+}
+
+/// Writes what the journal holds, and sets aside what lies behind it.
+fn make_true(
+    disk: &dyn Disk,
+    path: &Path,
+    file: &dyn File,
+    plan: &Plan<'_>,
+    tail: Tail,
+    findings: &mut Findings,
+) -> io::Result<()> {
+    plan.write(file)?;
+    file.sync()?;
+    let end = match tail {
+        Tail::Doubtful => plan.end,
+        Tail::KeepWhole => format::last_record_end(file, file.status()?.octets)?.max(plan.end),
+    };
+    set_aside(disk, path, file, end, findings)
 }
 
 /// Whether what stands where a mailbox should be is no file in a directory.
@@ -131,15 +152,7 @@ pub fn set_aside(
     if octets <= end {
         return Ok(());
     }
-    let directory = path.parent().unwrap_or_else(|| Path::new(""));
-    let (name, copy) = torn_file(disk, directory)?;
-    let copied = copy_from(file, end, octets, &*copy).and_then(|()| copy.sync());
-    if copied.is_err() {
-        // Half a copy is of no use, and there may be many tries.
-        drop(disk.remove(&name));
-    }
-    copied?;
-    disk.sync_directory(directory)?;
+    let name = keep_copy(disk, path, file, end..octets)?;
     file.truncate(end)?;
     file.sync()?;
     let (path, name) = (disk.show(path), disk.show(&name));
@@ -150,6 +163,25 @@ pub fn set_aside(
         name.display(),
     ));
     Ok(())
+}
+
+/// Copies a part of a mailbox into a file of its own beside it, durably; gives its name.
+fn keep_copy(
+    disk: &dyn Disk,
+    path: &Path,
+    file: &dyn File,
+    part: Range<u64>,
+) -> io::Result<PathBuf> {
+    let directory = path.parent().unwrap_or_else(|| Path::new(""));
+    let (name, copy) = torn_file(disk, directory)?;
+    let copied = copy_from(file, part.start, part.end, &*copy).and_then(|()| copy.sync());
+    if copied.is_err() {
+        // Half a copy is of no use, and there may be many tries.
+        drop(disk.remove(&name));
+    }
+    copied?;
+    disk.sync_directory(directory)?;
+    Ok(name)
 }
 
 fn copy_from(file: &dyn File, start: u64, end: u64, copy: &dyn File) -> io::Result<()> {
@@ -199,37 +231,35 @@ struct Plan<'a> {
 enum Comparison {
     /// It is the one that the journal speaks of, perhaps torn.
     Ours,
-    /// It is, and a person changed it: the person is right.
+    /// It seems to be another, such as a backup, where our records belong. What the crash itself
+    /// left may look so too: both are kept.
+    Overlaid,
+    /// Our records do not fit behind what is there.
+    Displaced,
+    /// A person changed it while the server ran: the person is right.
     Edited,
-    /// It is another: a copy from elsewhere in the place of ours.
-    Foreign,
 }
 
 impl Plan<'_> {
     fn compare(&self, file: &dyn File, tail: Tail) -> io::Result<Comparison> {
         let status = file.status()?;
-        if status.octets < self.base || !format::is_record_boundary(file, self.base)? {
-            return Ok(if tail == Tail::KeepWhole || self.records.is_empty() {
-                Comparison::Edited
-            } else {
-                Comparison::Foreign
-            });
-        }
+        let fits = status.octets >= self.base && format::is_record_boundary(file, self.base)?;
         // While the server lives, what the system shows is what was written: any difference is
-        // somebody's.
+        // somebody's. After a crash it may be the crash's.
         if tail == Tail::KeepWhole {
-            let is_whole = status.octets >= self.end && self.is_written(file)?;
+            let is_whole = fits && status.octets >= self.end && self.is_written(file)?;
             return Ok(if is_whole {
                 Comparison::Ours
             } else {
                 Comparison::Edited
             });
         }
-        // After a crash a difference may be the crash's. A copy of our own file, restored with
-        // its journal, has another inode too; but where our records begin, it has no others.
-        let is_foreign = status.identity.1 != self.inode && self.has_another_record(file)?;
-        Ok(if is_foreign {
-            Comparison::Foreign
+        if !fits {
+            return Ok(Comparison::Displaced);
+        }
+        let is_another = status.identity.1 != self.inode && self.has_another_record(file)?;
+        Ok(if is_another {
+            Comparison::Overlaid
         } else {
             Comparison::Ours
         })
@@ -248,6 +278,8 @@ impl Plan<'_> {
         Ok(true)
     }
 
+    /// Whether a record stands where our first one should be that is not ours, not even torn:
+    /// blocks that never arrived begin at their edges, or hold zeros.
     fn has_another_record(&self, file: &dyn File) -> io::Result<bool> {
         let Some((record, _)) = self.records.first() else {
             return Ok(false);
@@ -255,7 +287,15 @@ impl Plan<'_> {
         let mut found = vec![0; record.head.len()];
         let filled = format::read_full(file, &mut found, record.offset)?;
         let found = &found[..filled];
-        Ok(found.starts_with(b"From: ") && !record.head.starts_with(found))
+        let Some(at) = found
+            .iter()
+            .zip(&record.head)
+            .position(|(found, ours)| found != ours)
+        else {
+            return Ok(false);
+        };
+        let is_at_edge = (record.offset + at as u64).is_multiple_of(BLOCK_OCTETS);
+        Ok(found.starts_with(b"From: ") && !is_at_edge && found[at] != 0)
     }
 
     fn write(&self, file: &dyn File) -> io::Result<()> {
@@ -268,6 +308,7 @@ impl Plan<'_> {
     fn keep_beside(&self, disk: &dyn Disk, path: &Path) -> io::Result<PathBuf> {
         let directory = path.parent().unwrap_or_else(|| Path::new(""));
         let (name, file) = torn_file(disk, directory)?;
+        disk.sync_directory(directory)?;
         let octets: Vec<u8> = self
             .records
             .iter()
