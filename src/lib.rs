@@ -6,13 +6,14 @@
 //!
 //! ```text
 //! octets -> line -> command -> session -> question -> store   -> verdict -> reply -> octets
-//! net       wire    smtp       smtp       server      mailbox    server     smtp     net
+//! net       wire    smtp,pop3  smtp,pop3  server      mailbox    server     smtp,..  net
 //! ```
 //!
 //! Protocol engines do no input or output: they are given octets, the time and answers, and say
 //! what to send, what to ask and how long to wait ([`wire::Machine`]). One loop drives them all,
 //! the server's side and the client's ([`net::drive`]). Their questions (is this user ours, store
-//! this message) go to an owner, for the server the [`server::delivery::Clerk`]. Storage is a
+//! this message) go to an owner, for the server the [`server::delivery::Clerk`] where mail comes in
+//! and the [`server::retrieval::Clerk`] where it is read. Storage is a
 //! trait ([`mailbox::Store`]); the store in text files commits many messages with one sync of a
 //! journal ([`mailbox::commit`], [`mailbox::journal`]).
 //!
@@ -37,6 +38,8 @@
 //! smtp/           the engines: Session (server), Submission (client), and what both speak:
 //!                 Command, Reply, Extensions, limits
 //!                                                [address message sasl secret user wire]
+//! pop3/           the engine of mailbox access: Session (POP3 and the verbs of Teena's lab),
+//!                 Command, Reply, limits                          [sasl secret user wire]
 //! credentials/    trait Credentials; the text file `logincred.txt`       [disk secret user]
 //! mailbox/        trait Store; text files, their format, journal, group commit, recovery
 //!                                                [address clock disk message user wire]
@@ -48,9 +51,9 @@
 //!
 //! # Invariants, as what is absent
 //!
-//! - `wire`, `smtp`, `sasl`, `message` and `address` have no socket, file, clock, thread, async or
-//!   log.
-//! - `smtp` knows no store, the stores know no protocol.
+//! - `wire`, `smtp`, `pop3`, `sasl`, `message` and `address` have no socket, file, clock, thread,
+//!   async or log.
+//! - `smtp` and `pop3` know neither each other nor a store, the stores know no protocol.
 //! - Only `net`, `server`, `client` and the commands that start them name the async runtime.
 //! - Only `disk` touches what is in the mail root.
 //! - Only `cli` prints.
@@ -59,7 +62,8 @@
 //!
 //! # Where does it go?
 //!
-//! A reply's digits and text: [`smtp::reply`]. Whether a recipient is ours: [`server::delivery`].
+//! A reply's digits and text: [`smtp::reply`], [`pop3::reply`]. Whether a recipient is ours:
+//! [`server::delivery`]. What a session of POP3 may see of a mailbox: [`server::retrieval`].
 //! How long to wait, how much to take: [`smtp::limits`]. What a record looks like:
 //! [`mailbox::format`]. What a typed mail must look like: [`message::draft`]. What a flag is called:
 //! the file of its command in [`cli`].
@@ -74,6 +78,7 @@ pub mod mailbox;
 pub mod maillog;
 pub mod message;
 pub mod net;
+pub mod pop3;
 pub mod sasl;
 pub mod secret;
 pub mod server;

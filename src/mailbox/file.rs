@@ -329,6 +329,21 @@ impl Store for FileStore {
         }
     }
 
+    fn create(&self, user: &UserName) -> Result<(), StoreError> {
+        let directory = Path::new(user.as_str());
+        let path = mailbox_path(user.as_str());
+        self.change(&path, || {
+            if self.disk.make_directory(directory)? {
+                self.disk.sync_directory(Path::new(""))?;
+            }
+            if self.disk.status(&path)?.is_none() {
+                self.disk.open(&path, Open::New)?.sync()?;
+                self.disk.sync_directory(directory)?;
+            }
+            Ok(())
+        })
+    }
+
     fn lock(&self, user: &UserName) -> Result<Option<Box<dyn Lock>>, StoreError> {
         let directory = Path::new(user.as_str());
         let locked = self

@@ -88,6 +88,11 @@ impl Store for MemoryStore {
         Ok(Box::new(MemoryMailbox(records)))
     }
 
+    fn create(&self, user: &UserName) -> Result<(), StoreError> {
+        self.mailboxes().entry(user.clone()).or_default();
+        Ok(())
+    }
+
     fn lock(&self, user: &UserName) -> Result<Option<Box<dyn Lock>>, StoreError> {
         let is_free = self
             .locked

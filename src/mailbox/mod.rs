@@ -40,6 +40,13 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// The mailbox cannot be read.
     fn open(&self, user: &UserName) -> Result<Box<dyn Mailbox>, StoreError>;
 
+    /// Makes an empty mailbox, durably, where a user has none.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be made.
+    fn create(&self, user: &UserName) -> Result<(), StoreError>;
+
     /// Takes a user's maildrop for one session: nobody else can before the lock is dropped. `None`
     /// where somebody has it. Delivery goes on meanwhile.
     ///

@@ -1,4 +1,4 @@
-//! Plays `tests/dialogs/smtp/*.txt` to the built binary.
+//! Plays `tests/dialogs/{smtp,pop3}/*.txt` to the built binary.
 //!
 //! Each is played three times, to a fresh server: lines sent whole, octet by octet, and all of a
 //! connection's lines in one segment. Every time the replies must be as written, and the same.
@@ -18,9 +18,12 @@
 //! | `E:`             | the server closes                                                    |
 //! | `N: NAME NUMBER` | this user's mailbox now holds so many messages                       |
 //!
+//! A dialog of POP3 is with the mailbox access port, where every line from the server is a reply.
+//!
 //! In client lines `{x*300}` stands for three hundred `x`, `{0d}` for the octet with that code.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::path::Path;
 
 use crate::sandbox::{Sandbox, Server};
@@ -139,6 +142,9 @@ fn fits(pattern: &str, text: &str) -> bool {
 /// A player in mid-dialog.
 struct Player<'a> {
     server: &'a Server,
+    /// Where to connect, and what is spoken there.
+    address: SocketAddr,
+    is_pop3: bool,
     pace: Pace,
     connection: Option<Smtp>,
     /// Lines of the last reply not yet compared.
@@ -156,6 +162,12 @@ impl Player<'_> {
 
     /// The next reply's lines, or what is left of the one being read.
     fn reply(&mut self) -> Vec<String> {
+        if self.is_pop3 {
+            let line = self.connection().read_line().unwrap();
+            let line = line.unwrap_or_else(|| "(closed)".to_owned());
+            self.heard.push(line.clone());
+            return vec![line];
+        }
         if self.unread.is_empty() {
             self.unread = self.connection().reply().lines;
             for line in &self.unread {
@@ -178,7 +190,7 @@ impl Player<'_> {
                 let connection = if *ehlo {
                     self.server.hello()
                 } else {
-                    Smtp::connect(self.server.address())
+                    Smtp::connect(self.address)
                 };
                 self.connection = Some(connection);
                 if self.pace == Pace::AllAtOnce {
@@ -233,16 +245,31 @@ impl Player<'_> {
 }
 
 /// Plays a dialog at a pace; gives all that the server said.
-fn play(name: &str, text: &str, pace: Pace) -> Vec<String> {
+fn play(protocol: &str, name: &str, text: &str, pace: Pace) -> Vec<String> {
     let dialog = parse(text);
     let mut sandbox = Sandbox::lab();
     for (user, password) in &dialog.users {
         sandbox = sandbox.user(user, password);
     }
-    let flags: Vec<_> = dialog.flags.iter().map(String::as_str).collect();
-    let server = sandbox.serve(&flags);
+    let is_pop3 = protocol == "pop3";
+    let mut flags: Vec<_> = dialog.flags.iter().map(String::as_str).collect();
+    if is_pop3 {
+        flags.extend(["--pop3-port", "0"]);
+    }
+    let mut server = sandbox.serve(&flags);
+    let address = if is_pop3 {
+        let line = server.next_listener();
+        line.strip_prefix("listening pop3 ")
+            .unwrap()
+            .parse()
+            .unwrap()
+    } else {
+        server.address()
+    };
     let mut player = Player {
         server: &server,
+        address,
+        is_pop3,
         pace,
         connection: None,
         unread: Vec::new(),
@@ -264,40 +291,40 @@ fn play(name: &str, text: &str, pace: Pace) -> Vec<String> {
     player.heard
 }
 
-fn path(name: &str) -> String {
+fn path(protocol: &str, name: &str) -> String {
     format!(
-        "{}/tests/dialogs/smtp/{name}.txt",
+        "{}/tests/dialogs/{protocol}/{name}.txt",
         env!("CARGO_MANIFEST_DIR")
     )
 }
 
-fn play_at_every_pace(name: &str) {
-    let text = fs::read_to_string(path(name)).unwrap();
-    let lines = play(name, &text, Pace::LineByLine);
+fn play_at_every_pace(protocol: &str, name: &str) {
+    let text = fs::read_to_string(path(protocol, name)).unwrap();
+    let lines = play(protocol, name, &text, Pace::LineByLine);
     assert_eq!(
         lines,
-        play(name, &text, Pace::OctetByOctet),
+        play(protocol, name, &text, Pace::OctetByOctet),
         "{name}: octet by octet"
     );
     assert_eq!(
         lines,
-        play(name, &text, Pace::AllAtOnce),
+        play(protocol, name, &text, Pace::AllAtOnce),
         "{name}: all at once"
     );
 }
 
 macro_rules! dialogs {
-    ($($name:ident)*) => {
+    ($protocol:literal: $($name:ident)*) => {
         $(
             #[test]
             fn $name() {
-                play_at_every_pace(stringify!($name));
+                play_at_every_pace($protocol, stringify!($name));
             }
         )*
 
         #[test]
         fn every_dialog_is_played() {
-            let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/dialogs/smtp");
+            let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/dialogs").join($protocol);
             let mut files: Vec<_> = fs::read_dir(directory)
                 .unwrap()
                 .map(|entry| entry.unwrap().file_name().into_string().unwrap())
@@ -307,14 +334,14 @@ macro_rules! dialogs {
             played.sort_unstable();
             assert_eq!(files, played);
             for name in [$(stringify!($name)),*] {
-                let dialog = parse(&fs::read_to_string(path(name)).unwrap());
+                let dialog = parse(&fs::read_to_string(path($protocol, name)).unwrap());
                 assert!(matches!(dialog.lines[0].1, Line::Connect { .. }), "{name}");
             }
         }
     };
 }
 
-dialogs! {
+dialogs! { "smtp":
     address_literals_and_odd_addresses
     argument_where_none_belongs
     auth_bad_base64
@@ -355,6 +382,18 @@ dialogs! {
     two_messages
     unknown_recipients
     unknown_verbs
+}
+
+mod pop3 {
+    use super::*;
+
+    dialogs! { "pop3":
+        commands_and_states
+        deletions
+        lab
+        lab_texts
+        logins
+    }
 }
 
 #[test]

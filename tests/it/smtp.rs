@@ -148,7 +148,7 @@ impl Smtp {
     }
 
     /// Reads a line that must end in CRLF; `None` at the end of the stream.
-    fn read_line(&mut self) -> Result<Option<String>, String> {
+    pub(crate) fn read_line(&mut self) -> Result<Option<String>, String> {
         let mut line = Vec::new();
         self.input
             .read_until(b'\n', &mut line)

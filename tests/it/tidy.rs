@@ -18,7 +18,7 @@ const UPDATE: &str = "MINISMTP_UPDATE=1 cargo test --test it tidy";
 const STORES: [&str; 2] = ["credentials", "mailbox"];
 
 /// Rooms that do no input or output.
-const PURE: [&str; 5] = ["address", "message", "sasl", "smtp", "wire"];
+const PURE: [&str; 6] = ["address", "message", "pop3", "sasl", "smtp", "wire"];
 
 /// What only some may name, and who. A name is a room, or a file where only that one may.
 const RESERVED: [(&[&str], &[&str]); 5] = [
