@@ -37,12 +37,15 @@
 //! smtp/           the engines: Session (server), Submission (client), and what both speak:
 //!                 Command, Reply, Extensions, limits
 //!                                                [address message sasl secret user wire]
+//! pop3/           Conversation (client): one request and its whole answer at a time
+//!                                                                          [secret wire]
 //! credentials/    trait Credentials; the text file `logincred.txt`       [disk secret user]
 //! mailbox/        trait Store; text files, their format, journal, group commit, recovery
 //!                                                [address clock disk message user wire]
 //! net/            listening, connections, the loop that drives a Machine              [wire]
 //! server/         listeners and limits; answers an engine's questions  [all but cli, client]
-//! client/         dial, drive Submission              [all but cli, server, and the stores]
+//! client/         dial, drive Submission; carry on a Conversation
+//!                                                     [all but cli, server, and the stores]
 //! cli/            a file a subcommand; prints                                          [all]
 //! ```
 //!
@@ -74,6 +77,7 @@ pub mod mailbox;
 pub mod maillog;
 pub mod message;
 pub mod net;
+pub mod pop3;
 pub mod sasl;
 pub mod secret;
 pub mod server;
