@@ -9,7 +9,7 @@ const NITC: &str = "From: stallings@localhost\nTo: andrew@localhost\nSubject: SM
 
 /// Whether a client can be run. One that is missing fails the test where tests must be complete
 /// (`CI` is set), unless `MINISMTP_TESTS_SKIP_MISSING_CLIENTS` allows for it.
-fn is_installed(program: &str) -> bool {
+pub(crate) fn is_installed(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     if std::env::split_paths(&path).any(|directory| directory.join(program).is_file()) {
         return true;
@@ -22,7 +22,12 @@ fn is_installed(program: &str) -> bool {
 }
 
 /// A client in a neutral environment.
-fn client(sandbox: &Sandbox, program: &str, arguments: &[&str], stdin: impl AsRef<[u8]>) -> Output {
+pub(crate) fn client(
+    sandbox: &Sandbox,
+    program: &str,
+    arguments: &[&str],
+    stdin: impl AsRef<[u8]>,
+) -> Output {
     let mut command = Command::new(program);
     command
         .args(arguments)
