@@ -37,8 +37,9 @@
 //! smtp/           the engines: Session (server), Submission (client), and what both speak:
 //!                 Command, Reply, Extensions, limits
 //!                                                [address message sasl secret user wire]
-//! pop3/           Conversation (client): one request and its whole answer at a time
-//!                                                                          [secret wire]
+//! pop3/           the engines: Session (server), Conversation (client), and what both speak:
+//!                 Command, Reply, limits
+//!                                                      [address message sasl secret user wire]
 //! credentials/    trait Credentials; the text file `logincred.txt`       [disk secret user]
 //! mailbox/        trait Store; text files, their format, journal, group commit, recovery
 //!                                                [address clock disk message user wire]

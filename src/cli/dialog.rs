@@ -1,7 +1,7 @@
 //! A dialog with a server, line by line, as people write it in textbooks.
 
 use crate::smtp::Event;
-use crate::smtp::reply::printable;
+use crate::wire::line::printable;
 
 /// Turns a client's events into lines: `C: ` is the client, `S: ` the server.
 #[derive(Debug, Default)]

@@ -9,7 +9,8 @@ use tokio::runtime::Runtime;
 
 use super::{DialError, ServerAddress, dial, resolve};
 use crate::net::stream::{Read, Stream};
-use crate::pop3::client::{ANSWER_TIMEOUT, Conversation, MalformedAnswer, Part, Request, Status};
+use crate::pop3::client::{Conversation, MalformedAnswer, Part, Request, Status};
+use crate::pop3::limits::ANSWER_TIMEOUT;
 
 /// How long the server may take nothing of what is sent.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(120);

@@ -19,12 +19,14 @@ use super::commit::{Committer, Job, JobRecord};
 use super::format::{self, Record, Span, Summary};
 use super::recovery::{self, Tail};
 use super::spool::{SPOOL_PREFIX, Spool};
-use super::{AppendError, CopyError, Done, Mailbox, Message, Store, StoreError};
+use super::{AppendError, CopyError, Done, Mailbox, Message, Reading, Store, StoreError, reading};
 
 /// The lock that a server holds as long as it runs.
 pub const SERVER_LOCK_NAME: &str = ".minismtp.server.lock";
 /// The lock that is held while a mailbox is changed.
 pub const WRITE_LOCK_NAME: &str = ".minismtp.lock";
+/// What the names of locks begin with that a session of mailbox access holds.
+const MAILDROP_LOCK_PREFIX: &str = ".minismtp.maildrop.";
 
 const MAILBOX_NAME: &str = "mymailbox.mail";
 /// What the names of files with torn records begin with.
@@ -278,6 +280,27 @@ impl Store for FileStore {
         }
     }
 
+    fn create(&self, user: &UserName) -> Result<(), StoreError> {
+        let directory = Path::new(user.as_str());
+        let path = mailbox_path(user.as_str());
+        self.change(&path, || {
+            if self.disk.make_directory(directory)? {
+                self.disk.sync_directory(Path::new(""))?;
+            }
+            if self.disk.status(&path)?.is_none() {
+                self.disk.open(&path, Open::New)?.sync()?;
+                self.disk.sync_directory(directory)?;
+            }
+            Ok(())
+        })
+    }
+
+    fn lock(&self, user: &UserName) -> Result<Option<Box<dyn Lock>>, StoreError> {
+        let path = PathBuf::from(format!("{MAILDROP_LOCK_PREFIX}{}.lock", user.as_str()));
+        let lock = self.disk.lock(&path, false);
+        lock.map_err(|error| io_error("lock", &*self.disk, &path, error))
+    }
+
     fn expunge(&self, user: &UserName, numbers: &[usize]) -> Result<Vec<usize>, StoreError> {
         let path = mailbox_path(user.as_str());
         self.change(&path, || self.rewrite(&path, numbers))
@@ -379,6 +402,11 @@ impl FileMailbox {
         Some((&**self.file.as_ref()?, *span))
     }
 
+    fn record(&self, number: usize) -> Option<Vec<u8>> {
+        let mut record = Vec::new();
+        self.copy(number, &mut record).ok()?.then_some(record)
+    }
+
     fn error(&self, source: io::Error) -> StoreError {
         StoreError::Io {
             action: "read",
@@ -429,6 +457,23 @@ impl Mailbox for FileMailbox {
             (Err(_), Some(error)) => Err(CopyError::Write(error)),
             (Err(error), None) => Err(CopyError::Read(self.error(error))),
         }
+    }
+
+    fn octets(&self, number: usize) -> Option<u64> {
+        Some(reading::Text::new(&self.record(number)?).octets())
+    }
+
+    fn unique_id(&self, number: usize) -> Option<String> {
+        let record = self.record(number)?;
+        let twins = (1..number).filter(|&other| self.record(other).as_ref() == Some(&record));
+        Some(reading::unique_id(&record, twins.count()))
+    }
+
+    fn read(&self, number: usize) -> Result<Option<Box<dyn Reading>>, StoreError> {
+        let text = self
+            .record(number)
+            .map(|record| reading::Text::new(&record));
+        Ok(text.map(|text| Box::new(text) as Box<dyn Reading>))
     }
 
     fn torn_octets(&self) -> u64 {

@@ -1,20 +1,36 @@
 //! The plain model that other stores are tested against: mail in memory, gone with the process.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::disk::SimulatedDisk;
+use crate::disk::{Lock, SimulatedDisk};
 use crate::user::UserName;
 
 use super::format::{Record, Summary};
 use super::spool::{Spool, Text};
-use super::{AppendError, CopyError, Done, Mailbox, Message, Store, StoreError};
+use super::{AppendError, CopyError, Done, Mailbox, Message, Reading, Store, StoreError, reading};
 
 /// Mail in memory.
 #[derive(Debug, Default)]
 pub struct MemoryStore {
     mailboxes: Mutex<BTreeMap<UserName, Vec<Arc<[u8]>>>>,
+    locked: Arc<Mutex<BTreeSet<UserName>>>,
+}
+
+#[derive(Debug)]
+struct MemoryLock {
+    user: UserName,
+    locked: Arc<Mutex<BTreeSet<UserName>>>,
+}
+
+impl Lock for MemoryLock {}
+
+impl Drop for MemoryLock {
+    fn drop(&mut self) {
+        let mut locked = self.locked.lock().unwrap_or_else(PoisonError::into_inner);
+        locked.remove(&self.user);
+    }
 }
 
 impl MemoryStore {
@@ -74,6 +90,22 @@ impl Store for MemoryStore {
         Ok(Box::new(MemoryMailbox(records)))
     }
 
+    fn create(&self, user: &UserName) -> Result<(), StoreError> {
+        self.mailboxes().entry(user.clone()).or_default();
+        Ok(())
+    }
+
+    fn lock(&self, user: &UserName) -> Result<Option<Box<dyn Lock>>, StoreError> {
+        let mut locked = self.locked.lock().unwrap_or_else(PoisonError::into_inner);
+        if !locked.insert(user.clone()) {
+            return Ok(None);
+        }
+        Ok(Some(Box::new(MemoryLock {
+            user: user.clone(),
+            locked: Arc::clone(&self.locked),
+        })))
+    }
+
     fn expunge(&self, user: &UserName, numbers: &[usize]) -> Result<Vec<usize>, StoreError> {
         let mut mailboxes = self.mailboxes();
         let records = mailboxes.entry(user.clone()).or_default();
@@ -104,6 +136,12 @@ impl Store for MemoryStore {
 #[derive(Debug)]
 struct MemoryMailbox(Vec<Arc<[u8]>>);
 
+impl MemoryMailbox {
+    fn find(&self, number: usize) -> Option<&[u8]> {
+        Some(self.0.get(number.checked_sub(1)?)?)
+    }
+}
+
 impl Mailbox for MemoryMailbox {
     fn count(&self) -> usize {
         self.0.len()
@@ -124,6 +162,21 @@ impl Mailbox for MemoryMailbox {
                 .map(|()| true)
                 .map_err(CopyError::Write),
         }
+    }
+
+    fn octets(&self, number: usize) -> Option<u64> {
+        Some(reading::Text::new(self.find(number)?).octets())
+    }
+
+    fn unique_id(&self, number: usize) -> Option<String> {
+        let record = self.find(number)?;
+        let twins = self.0[..number - 1].iter().filter(|r| ***r == *record);
+        Some(reading::unique_id(record, twins.count()))
+    }
+
+    fn read(&self, number: usize) -> Result<Option<Box<dyn Reading>>, StoreError> {
+        let text = self.find(number).map(reading::Text::new);
+        Ok(text.map(|text| Box::new(text) as Box<dyn Reading>))
     }
 
     fn torn_octets(&self) -> u64 {

@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 
 use crate::address::ReversePath;
+use crate::disk::Lock;
 use crate::user::UserName;
 
 pub mod commit;
@@ -11,6 +12,7 @@ pub mod file;
 pub mod format;
 pub mod journal;
 pub mod memory;
+mod reading;
 pub mod recovery;
 pub mod spool;
 #[cfg(test)]
@@ -36,6 +38,21 @@ pub trait Store: Send + Sync + fmt::Debug {
     ///
     /// The mailbox cannot be read.
     fn open(&self, user: &UserName) -> Result<Box<dyn Mailbox>, StoreError>;
+
+    /// Makes an empty mailbox, durably, where a user has none.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be made.
+    fn create(&self, user: &UserName) -> Result<(), StoreError>;
+
+    /// Takes the maildrop of a user for one session: nobody else can until the lock is dropped.
+    /// `None`: somebody has it. Delivery goes on.
+    ///
+    /// # Errors
+    ///
+    /// The lock cannot be tried.
+    fn lock(&self, user: &UserName) -> Result<Option<Box<dyn Lock>>, StoreError>;
 
     /// Removes messages by number, counted from 1 as the mailbox is now, durably. Gives back
     /// the numbers that do not exist; if there are any, nothing is removed.
@@ -84,8 +101,35 @@ pub trait Mailbox: Send + fmt::Debug {
     /// The mailbox cannot be read ([`CopyError::Read`]), or `out` cannot be written.
     fn copy(&self, number: usize, out: &mut dyn io::Write) -> Result<bool, CopyError>;
 
+    /// The size of a message as [`Mailbox::read`] gives it, in octets with CRLF line ends; `None`
+    /// if there is no such number.
+    fn octets(&self, number: usize) -> Option<u64>;
+
+    /// A unique-id (RFC 1939 §7), stable over sessions and deletions; `None` if there is no such
+    /// number.
+    fn unique_id(&self, number: usize) -> Option<String>;
+
+    /// Begins to read a message as RFC 5322 text: a full record's content, or for a plain one
+    /// From, To, Subject, Date, an empty line and the body. `None` if there is no such number.
+    ///
+    /// # Errors
+    ///
+    /// The mailbox cannot be read.
+    fn read(&self, number: usize) -> Result<Option<Box<dyn Reading>>, StoreError>;
+
     /// Octets after the last whole record: torn, or being written right now.
     fn torn_octets(&self) -> u64;
+}
+
+/// A message that is being read.
+pub trait Reading: Send + fmt::Debug {
+    /// Appends the next piece (LF line ends, full stops unstuffed, at most 64 KiB) to `text`;
+    /// false at the end.
+    ///
+    /// # Errors
+    ///
+    /// The mailbox cannot be read.
+    fn next(&mut self, text: &mut Vec<u8>) -> Result<bool, StoreError>;
 }
 
 /// A message to be stored.

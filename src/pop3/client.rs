@@ -8,18 +8,13 @@
 //! The verbs are Teena's; only `PASS` is of RFC 1939.
 
 use std::fmt;
-use std::time::Duration;
 
 use crate::secret::Secret;
 use crate::wire::dot::Decoder;
 use crate::wire::line::{Line, LineBuffer, LineEnd};
 
-/// The longest status line taken, in octets. RFC 1939 §3 has 512; the answer to `LSTU` names
-/// every user, and a name has up to 64 octets.
-pub const STATUS_LINE_OCTETS_MAX: usize = 4 * 1024 * 1024;
-/// How long the server may be silent before an answer is whole. RFC 1939 has no number; a server
-/// that slows down those who guess passwords takes seconds.
-pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
+use super::limits::STATUS_LINE_OCTETS_MAX;
+
 /// How much of a line that is no answer is shown, in characters.
 const MALFORMED_CHARACTERS_MAX: usize = 80;
 

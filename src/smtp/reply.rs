@@ -4,6 +4,8 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use crate::wire::line::printable;
+
 use super::limits::REPLY_LINES_MAX;
 
 /// A reply, of one line or more.
@@ -410,15 +412,6 @@ fn split_enhanced(code: u16, text: &[u8]) -> (&str, &[u8]) {
     } else {
         ("", text)
     }
-}
-
-/// What a peer said, safe to print: no control characters, no more than a line.
-#[must_use]
-pub fn printable(octets: &[u8]) -> String {
-    let text = String::from_utf8_lossy(&octets[..octets.len().min(512)]);
-    text.chars()
-        .map(|c| if c.is_control() { '?' } else { c })
-        .collect()
 }
 
 #[cfg(test)]

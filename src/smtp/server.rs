@@ -12,14 +12,14 @@ use crate::sasl::{self, Exchange, Login, Mechanism, Progress};
 use crate::secret::Secret;
 use crate::user::UserName;
 use crate::wire::dot::Decoder;
-use crate::wire::line::{Line, LineBuffer, LineEnd};
+use crate::wire::line::{Line, LineBuffer, LineEnd, printable};
 use crate::wire::{Machine, Step};
 
 use super::Event;
 use super::command::{Command, MailParameters};
 use super::extension::Extensions;
 use super::limits;
-use super::reply::{Reply, Severity, printable};
+use super::reply::{Reply, Severity};
 
 /// What a server offers and allows; the same for all its sessions.
 #[derive(Clone, Debug)]
@@ -262,7 +262,7 @@ impl Session {
             }
             Err(reply) => {
                 self.malformed(line);
-                if self.hello.is_none() && is_other_protocol(line) {
+                if self.hello.is_none() && line.is_of_another_protocol() {
                     self.close(Reply::NOT_SMTP);
                 } else {
                     self.refuse_command(reply);
@@ -680,29 +680,6 @@ fn protocol(is_extended: bool, is_logged_in: bool, is_utf8: bool) -> &'static st
         (false, true, false) => "ESMTP",
         (false, true, true) => "ESMTPA",
     }
-}
-
-/// Whether a browser or a proxy is speaking: somebody makes it carry commands for them.
-fn is_other_protocol(line: &Line) -> bool {
-    let Line::Whole(line) = line else {
-        return false;
-    };
-    let word = line
-        .split(|&octet| octet == b' ')
-        .next()
-        .unwrap_or_default();
-    let is_method = [
-        &b"GET"[..],
-        b"POST",
-        b"PUT",
-        b"HEAD",
-        b"OPTIONS",
-        b"CONNECT",
-        b"DELETE",
-    ]
-    .contains(&word);
-    let is_header = word.len() > 1 && word.ends_with(b":");
-    is_method || is_header
 }
 
 fn starts_with_auth(line: &[u8]) -> bool {

@@ -25,6 +25,32 @@ pub enum Line {
     TooLong,
 }
 
+impl Line {
+    /// Whether a browser or a proxy is speaking: somebody makes it carry commands for them.
+    #[must_use]
+    pub fn is_of_another_protocol(&self) -> bool {
+        let Self::Whole(line) = self else {
+            return false;
+        };
+        let word = line
+            .split(|&octet| octet == b' ')
+            .next()
+            .unwrap_or_default();
+        let is_method = [
+            &b"GET"[..],
+            b"POST",
+            b"PUT",
+            b"HEAD",
+            b"OPTIONS",
+            b"CONNECT",
+            b"DELETE",
+        ]
+        .contains(&word);
+        let is_header = word.len() > 1 && word.ends_with(b":");
+        is_method || is_header
+    }
+}
+
 /// Octets that arrived and are not yet consumed.
 #[derive(Debug, Default)]
 pub struct LineBuffer {
@@ -153,6 +179,15 @@ impl LineBuffer {
 struct End {
     text: usize,
     next: usize,
+}
+
+/// What a peer said, safe to print: no control characters, no more than a line.
+#[must_use]
+pub fn printable(octets: &[u8]) -> String {
+    let text = String::from_utf8_lossy(&octets[..octets.len().min(512)]);
+    text.chars()
+        .map(|c| if c.is_control() { '?' } else { c })
+        .collect()
 }
 
 #[cfg(test)]
