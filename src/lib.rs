@@ -37,9 +37,8 @@
 //! smtp/           the engines: Session (server), Submission (client), and what both speak:
 //!                 Command, Reply, Extensions, limits
 //!                                                [address message sasl secret user wire]
-//! pop3/           the engines: Session (server), Conversation (client), and what both speak:
-//!                 Command, Reply, limits
-//!                                                      [address message sasl secret user wire]
+//! pop3/           the engines: Session (server), Conversation (client); Command, Reply, limits
+//!                                                                [sasl secret user wire]
 //! credentials/    trait Credentials; the text file `logincred.txt`       [disk secret user]
 //! mailbox/        trait Store; text files, their format, journal, group commit, recovery
 //!                                                [address clock disk message user wire]

@@ -11,7 +11,7 @@ use std::fmt;
 
 use crate::secret::Secret;
 use crate::wire::dot::Decoder;
-use crate::wire::line::{Line, LineBuffer, LineEnd};
+use crate::wire::line::{Line, LineBuffer, LineEnd, printable};
 
 use super::limits::STATUS_LINE_OCTETS_MAX;
 
@@ -236,8 +236,8 @@ fn status(line: Line) -> Result<Status, MalformedAnswer> {
         Some("+OK") => true,
         Some("-ERR") => false,
         _ => {
-            let cut = line.chars().take(MALFORMED_CHARACTERS_MAX);
-            let line = cut.map(|c| if c.is_control() { '?' } else { c }).collect();
+            let line = printable(line.as_bytes());
+            let line = line.chars().take(MALFORMED_CHARACTERS_MAX).collect();
             return Err(MalformedAnswer { line });
         }
     };
