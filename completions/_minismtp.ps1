@@ -31,7 +31,7 @@ Register-ArgumentCompleter -Native -CommandName 'minismtp' -ScriptBlock {
             [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
             [CompletionResult]::new('-V', '-V ', [CompletionResultType]::ParameterName, 'Print version')
             [CompletionResult]::new('--version', '--version', [CompletionResultType]::ParameterName, 'Print version')
-            [CompletionResult]::new('serve', 'serve', [CompletionResultType]::ParameterValue, 'Receive mail over SMTP and file it in the users'' mailboxes')
+            [CompletionResult]::new('serve', 'serve', [CompletionResultType]::ParameterValue, 'Receive mail over SMTP, file it in the users'' mailboxes, and give access to them over POP3')
             [CompletionResult]::new('send', 'send', [CompletionResultType]::ParameterValue, 'Send mail: with a menu at a terminal, or one mail from a pipe')
             [CompletionResult]::new('shell', 'shell', [CompletionResultType]::ParameterValue, 'Talk to a mail server in Teena''s eight words: list and add users, read, delete and send mail')
             [CompletionResult]::new('users', 'users', [CompletionResultType]::ParameterValue, 'List, add and remove users, and set or check their passwords')
@@ -45,6 +45,7 @@ Register-ArgumentCompleter -Native -CommandName 'minismtp' -ScriptBlock {
         'minismtp;serve' {
             [CompletionResult]::new('-p', '-p', [CompletionResultType]::ParameterName, 'The port to listen on; 0 is a free one [default: 2525]')
             [CompletionResult]::new('--port', '--port', [CompletionResultType]::ParameterName, 'The port to listen on; 0 is a free one [default: 2525]')
+            [CompletionResult]::new('--pop3-port', '--pop3-port', [CompletionResultType]::ParameterName, 'The port for access to mailboxes: POP3, and the verbs of Teena''s lab; 0 is a free one')
             [CompletionResult]::new('--host', '--host', [CompletionResultType]::ParameterName, 'An address or name of this machine to listen on; may be given more than once')
             [CompletionResult]::new('--domain', '--domain', [CompletionResultType]::ParameterName, 'A domain whose mail is ours; may be given more than once. Without it, every domain is')
             [CompletionResult]::new('--catch-all', '--catch-all', [CompletionResultType]::ParameterName, 'The user who gets mail for users that do not exist')
@@ -56,6 +57,7 @@ Register-ArgumentCompleter -Native -CommandName 'minismtp' -ScriptBlock {
             [CompletionResult]::new('--hostname', '--hostname', [CompletionResultType]::ParameterName, 'The name that the server calls itself [default: the machine''s name]')
             [CompletionResult]::new('--root', '--root', [CompletionResultType]::ParameterName, 'The mail root: the directory that holds `logincred.txt` and the mailboxes')
             [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'When to use colors; `auto` is on a terminal, unless `NO_COLOR` is set')
+            [CompletionResult]::new('--lab', '--lab', [CompletionResultType]::ParameterName, 'Ask for no passwords at mailbox access, and let everybody there add users')
             [CompletionResult]::new('-v', '-v', [CompletionResultType]::ParameterName, 'Tell more on standard error; twice, still more')
             [CompletionResult]::new('--verbose', '--verbose', [CompletionResultType]::ParameterName, 'Tell more on standard error; twice, still more')
             [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'Print only results and errors')
@@ -304,7 +306,7 @@ Register-ArgumentCompleter -Native -CommandName 'minismtp' -ScriptBlock {
             break
         }
         'minismtp;help' {
-            [CompletionResult]::new('serve', 'serve', [CompletionResultType]::ParameterValue, 'Receive mail over SMTP and file it in the users'' mailboxes')
+            [CompletionResult]::new('serve', 'serve', [CompletionResultType]::ParameterValue, 'Receive mail over SMTP, file it in the users'' mailboxes, and give access to them over POP3')
             [CompletionResult]::new('send', 'send', [CompletionResultType]::ParameterValue, 'Send mail: with a menu at a terminal, or one mail from a pipe')
             [CompletionResult]::new('shell', 'shell', [CompletionResultType]::ParameterValue, 'Talk to a mail server in Teena''s eight words: list and add users, read, delete and send mail')
             [CompletionResult]::new('users', 'users', [CompletionResultType]::ParameterValue, 'List, add and remove users, and set or check their passwords')

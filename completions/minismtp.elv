@@ -28,7 +28,7 @@ set edit:completion:arg-completer[minismtp] = {|@words|
             cand --help 'Print help (see more with ''--help'')'
             cand -V 'Print version'
             cand --version 'Print version'
-            cand serve 'Receive mail over SMTP and file it in the users'' mailboxes'
+            cand serve 'Receive mail over SMTP, file it in the users'' mailboxes, and give access to them over POP3'
             cand send 'Send mail: with a menu at a terminal, or one mail from a pipe'
             cand shell 'Talk to a mail server in Teena''s eight words: list and add users, read, delete and send mail'
             cand users 'List, add and remove users, and set or check their passwords'
@@ -41,6 +41,7 @@ set edit:completion:arg-completer[minismtp] = {|@words|
         &'minismtp;serve'= {
             cand -p 'The port to listen on; 0 is a free one [default: 2525]'
             cand --port 'The port to listen on; 0 is a free one [default: 2525]'
+            cand --pop3-port 'The port for access to mailboxes: POP3, and the verbs of Teena''s lab; 0 is a free one'
             cand --host 'An address or name of this machine to listen on; may be given more than once'
             cand --domain 'A domain whose mail is ours; may be given more than once. Without it, every domain is'
             cand --catch-all 'The user who gets mail for users that do not exist'
@@ -52,6 +53,7 @@ set edit:completion:arg-completer[minismtp] = {|@words|
             cand --hostname 'The name that the server calls itself [default: the machine''s name]'
             cand --root 'The mail root: the directory that holds `logincred.txt` and the mailboxes'
             cand --color 'When to use colors; `auto` is on a terminal, unless `NO_COLOR` is set'
+            cand --lab 'Ask for no passwords at mailbox access, and let everybody there add users'
             cand -v 'Tell more on standard error; twice, still more'
             cand --verbose 'Tell more on standard error; twice, still more'
             cand -q 'Print only results and errors'
@@ -272,7 +274,7 @@ set edit:completion:arg-completer[minismtp] = {|@words|
             cand --help 'Print help (see more with ''--help'')'
         }
         &'minismtp;help'= {
-            cand serve 'Receive mail over SMTP and file it in the users'' mailboxes'
+            cand serve 'Receive mail over SMTP, file it in the users'' mailboxes, and give access to them over POP3'
             cand send 'Send mail: with a menu at a terminal, or one mail from a pipe'
             cand shell 'Talk to a mail server in Teena''s eight words: list and add users, read, delete and send mail'
             cand users 'List, add and remove users, and set or check their passwords'

@@ -32,7 +32,7 @@ complete -c minismtp -n "__fish_minismtp_needs_command" -s v -l verbose -d 'Tell
 complete -c minismtp -n "__fish_minismtp_needs_command" -s q -l quiet -d 'Print only results and errors'
 complete -c minismtp -n "__fish_minismtp_needs_command" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c minismtp -n "__fish_minismtp_needs_command" -s V -l version -d 'Print version'
-complete -c minismtp -n "__fish_minismtp_needs_command" -f -a "serve" -d 'Receive mail over SMTP and file it in the users\' mailboxes'
+complete -c minismtp -n "__fish_minismtp_needs_command" -f -a "serve" -d 'Receive mail over SMTP, file it in the users\' mailboxes, and give access to them over POP3'
 complete -c minismtp -n "__fish_minismtp_needs_command" -f -a "send" -d 'Send mail: with a menu at a terminal, or one mail from a pipe'
 complete -c minismtp -n "__fish_minismtp_needs_command" -f -a "shell" -d 'Talk to a mail server in Teena\'s eight words: list and add users, read, delete and send mail'
 complete -c minismtp -n "__fish_minismtp_needs_command" -f -a "users" -d 'List, add and remove users, and set or check their passwords'
@@ -42,6 +42,7 @@ complete -c minismtp -n "__fish_minismtp_needs_command" -f -a "completions" -d '
 complete -c minismtp -n "__fish_minismtp_needs_command" -f -a "man" -d 'Write the manual pages, one for every command, into a directory'
 complete -c minismtp -n "__fish_minismtp_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c minismtp -n "__fish_minismtp_using_subcommand serve" -s p -l port -d 'The port to listen on; 0 is a free one [default: 2525]' -r
+complete -c minismtp -n "__fish_minismtp_using_subcommand serve" -l pop3-port -d 'The port for access to mailboxes: POP3, and the verbs of Teena\'s lab; 0 is a free one' -r
 complete -c minismtp -n "__fish_minismtp_using_subcommand serve" -l host -d 'An address or name of this machine to listen on; may be given more than once' -r
 complete -c minismtp -n "__fish_minismtp_using_subcommand serve" -l domain -d 'A domain whose mail is ours; may be given more than once. Without it, every domain is' -r
 complete -c minismtp -n "__fish_minismtp_using_subcommand serve" -l catch-all -d 'The user who gets mail for users that do not exist' -r
@@ -56,6 +57,7 @@ complete -c minismtp -n "__fish_minismtp_using_subcommand serve" -l root -d 'The
 complete -c minismtp -n "__fish_minismtp_using_subcommand serve" -l color -d 'When to use colors; `auto` is on a terminal, unless `NO_COLOR` is set' -r -f -a "auto\t''
 always\t''
 never\t''"
+complete -c minismtp -n "__fish_minismtp_using_subcommand serve" -l lab -d 'Ask for no passwords at mailbox access, and let everybody there add users'
 complete -c minismtp -n "__fish_minismtp_using_subcommand serve" -s v -l verbose -d 'Tell more on standard error; twice, still more'
 complete -c minismtp -n "__fish_minismtp_using_subcommand serve" -s q -l quiet -d 'Print only results and errors'
 complete -c minismtp -n "__fish_minismtp_using_subcommand serve" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -202,7 +204,7 @@ never\t''"
 complete -c minismtp -n "__fish_minismtp_using_subcommand man" -s v -l verbose -d 'Tell more on standard error; twice, still more'
 complete -c minismtp -n "__fish_minismtp_using_subcommand man" -s q -l quiet -d 'Print only results and errors'
 complete -c minismtp -n "__fish_minismtp_using_subcommand man" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c minismtp -n "__fish_minismtp_using_subcommand help; and not __fish_seen_subcommand_from serve send shell users mailbox demo completions man help" -f -a "serve" -d 'Receive mail over SMTP and file it in the users\' mailboxes'
+complete -c minismtp -n "__fish_minismtp_using_subcommand help; and not __fish_seen_subcommand_from serve send shell users mailbox demo completions man help" -f -a "serve" -d 'Receive mail over SMTP, file it in the users\' mailboxes, and give access to them over POP3'
 complete -c minismtp -n "__fish_minismtp_using_subcommand help; and not __fish_seen_subcommand_from serve send shell users mailbox demo completions man help" -f -a "send" -d 'Send mail: with a menu at a terminal, or one mail from a pipe'
 complete -c minismtp -n "__fish_minismtp_using_subcommand help; and not __fish_seen_subcommand_from serve send shell users mailbox demo completions man help" -f -a "shell" -d 'Talk to a mail server in Teena\'s eight words: list and add users, read, delete and send mail'
 complete -c minismtp -n "__fish_minismtp_using_subcommand help; and not __fish_seen_subcommand_from serve send shell users mailbox demo completions man help" -f -a "users" -d 'List, add and remove users, and set or check their passwords'

@@ -202,6 +202,30 @@ impl SessionLog {
         );
     }
 
+    /// A mailbox was opened.
+    pub fn opened(&self, user: &UserName, messages: usize) {
+        let user = Value(user.as_str());
+        self.line(
+            Level::Mail,
+            format_args!("opened user={user} messages={messages}"),
+        );
+    }
+
+    /// Messages were removed from a mailbox.
+    pub fn removed(&self, user: &UserName, messages: usize) {
+        let user = Value(user.as_str());
+        self.line(
+            Level::Mail,
+            format_args!("removed user={user} messages={messages}"),
+        );
+    }
+
+    /// A user was added over the wire.
+    pub fn user_added(&self, user: &UserName) {
+        let user = Value(user.as_str());
+        self.line(Level::Mail, format_args!("user-added user={user}"));
+    }
+
     /// A message is stored.
     pub fn delivered(&self, id: &str, from: &ReversePath, users: &[UserName], octets: u64) {
         let names: Vec<&str> = users.iter().map(UserName::as_str).collect();

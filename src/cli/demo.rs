@@ -19,10 +19,11 @@ use crate::mailbox::Store;
 use crate::mailbox::file::{FileStore, mailbox_path};
 use crate::maillog::{Level, Log};
 use crate::message::draft::DraftReader;
+use crate::pop3;
 use crate::sasl::Login;
 use crate::secret::Secret;
 use crate::server::delivery::Policy;
-use crate::server::{Configuration, Server, runtime};
+use crate::server::{Configuration, Protocol, Server, runtime};
 use crate::smtp::client::Outcome;
 use crate::smtp::limits;
 use crate::smtp::server::Settings;
@@ -153,13 +154,20 @@ impl Running {
     ) -> Result<Self, Failure> {
         let runtime = runtime().map_err(internal)?;
         let configuration = Configuration {
-            addresses: vec![(Ipv4Addr::LOCALHOST, 0).into()],
-            settings: Settings {
+            listeners: vec![(Protocol::Smtp, (Ipv4Addr::LOCALHOST, 0).into())],
+            smtp: Settings {
                 hostname: "localhost".to_owned(),
                 message_octets_max: limits::MESSAGE_OCTETS_MAX,
                 recipients_max: limits::RECIPIENTS_MAX,
                 timeout: limits::SERVER_TIMEOUT,
                 login_required: false,
+            },
+            pop3: pop3::server::Settings {
+                hostname: "localhost".to_owned(),
+                is_lab: false,
+                message_octets_max: limits::MESSAGE_OCTETS_MAX,
+                login_timeout: limits::SERVER_TIMEOUT,
+                idle_timeout: pop3::limits::IDLE_TIMEOUT,
             },
             policy: Policy::default(),
             connections_max: 10,
@@ -168,7 +176,7 @@ impl Running {
         let (address, task) = {
             let _within = runtime.enter();
             let server = Server::bind(configuration, credentials, store, log.clone())?;
-            let address = server.addresses()[0];
+            let (_, address) = server.addresses()[0];
             let run = server.run(async move {
                 // A demo that is gone wants no server either.
                 drop(stopped.await);

@@ -16,20 +16,23 @@ use crate::credentials::{Credentials, CredentialsFile};
 use crate::mailbox::file::FileStore;
 use crate::mailbox::{Store, StoreError};
 use crate::maillog::{Level, Log};
+use crate::pop3;
 use crate::server::delivery::Policy;
-use crate::server::{Configuration, ListenError, Server, runtime};
+use crate::server::{Configuration, ListenError, Protocol, Server, runtime};
 use crate::smtp::limits;
 use crate::smtp::server::Settings;
 
 /// File handles that are not connections: mailboxes that are open, the journal, the log.
 const OTHER_FILES: u64 = 640;
+/// The port for access to mailboxes in the lab.
+const LAB_PORT: u16 = 1110;
 /// Connections at once where nothing else is said and the system has the handles.
 const CONNECTIONS_MAX: usize = 10_000;
 
-/// Receive mail over SMTP and file it in the users' mailboxes
+/// Receive mail over SMTP, file it in the users' mailboxes, and give access to them over POP3
 ///
-/// Prints `listening smtp ADDRESS` on standard output once it takes connections, and logs on
-/// standard error, a line an event. SIGTERM and SIGINT end it: messages in flight are finished, up
+/// Prints `listening smtp ADDRESS` on standard output once it takes connections, and
+/// `listening pop3 ADDRESS` with `--pop3-port` or `--lab`; logs on standard error, a line an event. SIGTERM and SIGINT end it: messages in flight are finished, up
 /// to ten seconds, and nothing that was acknowledged is lost, then or in any crash.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
@@ -43,6 +46,12 @@ Examples:
   For a test: on a free port, which the first line of output tells:
       minismtp serve --port 0 --root /tmp/mail
 
+  With mailbox access for mail programs, by user name and password:
+      minismtp serve --pop3-port 1110
+
+  The same as Teena's lab has it: mailbox access on port 1110, without passwords:
+      minismtp serve --lab --root MAILSERVER
+
   For a home network, only for two domains:
       minismtp serve --port 25 --host 0.0.0.0 --host :: --domain home.arpa --domain example.org")]
 pub(crate) struct Args {
@@ -53,6 +62,18 @@ pub(crate) struct Args {
     /// The port to listen on; 0 is a free one [default: 2525]
     #[arg(short, long, value_name = "PORT")]
     port: Option<u16>,
+
+    /// The port for access to mailboxes: POP3, and the verbs of Teena's lab; 0 is a free one
+    #[arg(long, value_name = "PORT")]
+    pop3_port: Option<u16>,
+
+    /// Ask for no passwords at mailbox access, and let everybody there add users
+    ///
+    /// This is the trust of Teena's lab: who can connect can read, delete and send in every user's
+    /// name. Without `--pop3-port` the port is 1110. A user added there (ADDU) has a password that
+    /// nobody knows; `minismtp users passwd NAME` sets one.
+    #[arg(long)]
+    lab: bool,
 
     /// An address or name of this machine to listen on; may be given more than once
     #[arg(long, value_name = "HOST", default_value = "127.0.0.1")]
@@ -103,11 +124,12 @@ enum Auth {
 
 /// Runs `minismtp serve`.
 pub(super) fn run(args: &Args, global: &Global, out: &mut Output) -> Result<(), Failure> {
-    let addresses = addresses(args)?;
+    let listeners = listeners(args)?;
+    warn_of_lab(args, &listeners, out);
     let disk = global.root()?.open()?;
     let credentials = Arc::new(CredentialsFile::new(Arc::clone(&disk)));
     let log = Log::new(level(global), Box::new(io::stderr()));
-    check_users(&*credentials, args.catch_all.as_deref(), &log)?;
+    check_users(&*credentials, args, &log)?;
     let connections_max = connections_max(args.max_connections, out);
 
     let runtime = runtime().map_err(|error| {
@@ -116,14 +138,23 @@ pub(super) fn run(args: &Args, global: &Global, out: &mut Output) -> Result<(), 
     let reporter = log.clone();
     let store = FileStore::serve(disk, Box::new(move |finding| reporter.warning(finding)))?;
     let store: Arc<dyn Store> = Arc::new(store);
+    let hostname = args.hostname.clone().unwrap_or_else(hostname);
+    let timeout = Duration::from_secs(args.timeout);
     let configuration = Configuration {
-        addresses,
-        settings: Settings {
-            hostname: args.hostname.clone().unwrap_or_else(hostname),
+        listeners,
+        smtp: Settings {
+            hostname: hostname.clone(),
             message_octets_max: args.max_message_size.get(),
             recipients_max: args.max_recipients,
-            timeout: Duration::from_secs(args.timeout),
+            timeout,
             login_required: args.auth == Auth::Required,
+        },
+        pop3: pop3::server::Settings {
+            hostname,
+            is_lab: args.lab,
+            message_octets_max: args.max_message_size.get(),
+            login_timeout: timeout,
+            idle_timeout: timeout.max(pop3::limits::IDLE_TIMEOUT),
         },
         policy: Policy {
             domains: args.domain.clone(),
@@ -135,8 +166,8 @@ pub(super) fn run(args: &Args, global: &Global, out: &mut Output) -> Result<(), 
         let server = Server::bind(configuration, credentials, store, log.clone())?;
         // Before anybody is told that we are there: a signal must not find us unprepared.
         let stop = Stop::new()?;
-        for address in server.addresses() {
-            out.result(format_args!("listening smtp {address}"))?;
+        for (protocol, address) in server.addresses() {
+            out.result(format_args!("listening {} {address}", protocol.name()))?;
         }
         server.run(stop.wait()).await;
         Ok(())
@@ -192,18 +223,18 @@ fn level(global: &Global) -> Level {
 }
 
 /// Finds out now what would else be found out with the first mail.
-fn check_users(
-    credentials: &dyn Credentials,
-    catch_all: Option<&str>,
-    log: &Log,
-) -> Result<(), Failure> {
+fn check_users(credentials: &dyn Credentials, args: &Args, log: &Log) -> Result<(), Failure> {
     for warning in credentials.warnings()? {
         log.warning(&warning.to_string());
     }
     if credentials.list()?.is_empty() {
-        log.warning("there are no users yet; `minismtp users add NAME` makes one");
+        log.warning(if args.lab {
+            "there are no users yet; `ADDU NAME` or `minismtp users add NAME` makes one"
+        } else {
+            "there are no users yet; `minismtp users add NAME` makes one"
+        });
     }
-    match catch_all {
+    match &args.catch_all {
         Some(name) if credentials.find(name)?.is_none() => Err(Failure::new(
             ExitStatus::Configuration,
             format_args!("`--catch-all {name}`: there is no such user"),
@@ -213,8 +244,36 @@ fn check_users(
     }
 }
 
-fn addresses(args: &Args) -> Result<Vec<SocketAddr>, Failure> {
-    let port = args.my_port.or(args.port).unwrap_or(2525);
+/// In the lab everybody is trusted; on a network that may be more people than meant.
+fn warn_of_lab(args: &Args, listeners: &[(Protocol, SocketAddr)], out: &mut Output) {
+    let open = listeners.iter().find(|(protocol, address)| {
+        *protocol == Protocol::Pop3 && !address.ip().to_canonical().is_loopback()
+    });
+    if let Some((_, address)) = open.filter(|_| args.lab) {
+        out.warning(format_args!(
+            "`--lab` on {address}: whoever can connect reads, deletes and sends everybody's mail \
+             without a password"
+        ));
+    }
+}
+
+fn listeners(args: &Args) -> Result<Vec<(Protocol, SocketAddr)>, Failure> {
+    let smtp_port = args.my_port.or(args.port).unwrap_or(2525);
+    let pop3_port = args.pop3_port.or_else(|| args.lab.then_some(LAB_PORT));
+    let mut listeners = Vec::new();
+    for (protocol, port) in [
+        (Protocol::Smtp, Some(smtp_port)),
+        (Protocol::Pop3, pop3_port),
+    ] {
+        if let Some(port) = port {
+            let addresses = addresses(args, port)?;
+            listeners.extend(addresses.into_iter().map(|address| (protocol, address)));
+        }
+    }
+    Ok(listeners)
+}
+
+fn addresses(args: &Args, port: u16) -> Result<Vec<SocketAddr>, Failure> {
     let mut addresses: Vec<SocketAddr> = Vec::new();
     for host in &args.host {
         let name = host.trim_start_matches('[').trim_end_matches(']');

@@ -61,6 +61,22 @@ impl PasswordHash {
         Ok(Self(Kept::Argon2id(hash.to_string().into())))
     }
 
+    /// Hashes a password that nobody knows: no login succeeds until another one is set.
+    ///
+    /// # Errors
+    ///
+    /// The system has no random numbers to give, or as for [`PasswordHash::argon2id`].
+    pub fn nobodys() -> Result<Self, PasswordError> {
+        let mut octets = [0; 32];
+        let got = rustix::rand::getrandom(&mut octets, rustix::rand::GetRandomFlags::empty());
+        match got {
+            Ok(count) if count == octets.len() => {}
+            Ok(_) => return Err(PasswordError::Hashing("too few random numbers".to_owned())),
+            Err(error) => return Err(PasswordError::Hashing(error.to_string())),
+        }
+        Self::argon2id(&Secret::new(crate::sasl::encode(&octets)))
+    }
+
     /// Takes a password to be kept as it is.
     ///
     /// # Errors

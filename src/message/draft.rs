@@ -42,20 +42,8 @@ impl Draft {
     /// it is (RFC 2045), and non-ASCII addresses stand as they are (RFC 6532).
     #[must_use]
     pub fn into_message(self) -> Outgoing {
-        let mut text = format!("From: {}\nTo: {}\n", self.from, self.to).into_bytes();
-        write_subject(&self.subject, &mut text);
-        if !self.body.is_ascii() {
-            let charset = match std::str::from_utf8(&self.body) {
-                Ok(_) => "utf-8",
-                Err(_) => "unknown-8bit", // RFC 1428 §3
-            };
-            let mime = format!(
-                "MIME-Version: 1.0\n\
-                 Content-Type: text/plain; charset={charset}\n\
-                 Content-Transfer-Encoding: 8bit\n"
-            );
-            text.extend_from_slice(mime.as_bytes());
-        }
+        let charset = (!self.body.is_ascii()).then(|| charset(&self.body));
+        let mut text = fields(&self.from, &self.to, &self.subject, charset);
         text.push(b'\n');
         text.extend_from_slice(&self.body);
         Outgoing {
@@ -66,6 +54,33 @@ impl Draft {
             },
             text,
         }
+    }
+}
+
+/// Writes the header fields of a typed mail, as [`Draft::into_message`] has them, without the
+/// empty line; a body that is more than ASCII has a character set.
+#[must_use]
+pub fn fields(from: &Address, to: &Address, subject: &str, charset: Option<&str>) -> Vec<u8> {
+    let mut text = format!("From: {from}\nTo: {to}\n").into_bytes();
+    write_subject(subject, &mut text);
+    if let Some(charset) = charset {
+        let mime = format!(
+            "MIME-Version: 1.0\n\
+             Content-Type: text/plain; charset={charset}\n\
+             Content-Transfer-Encoding: 8bit\n"
+        );
+        text.extend_from_slice(mime.as_bytes());
+    }
+    text
+}
+
+/// The character set that a body seems to have, by its beginning, which may end in the middle of
+/// a character.
+#[must_use]
+pub fn charset(beginning: &[u8]) -> &'static str {
+    match std::str::from_utf8(beginning) {
+        Err(error) if error.error_len().is_some() => "unknown-8bit", // RFC 1428 §3
+        _ => "utf-8",
     }
 }
 

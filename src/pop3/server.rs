@@ -72,8 +72,8 @@ pub enum Question {
     Close(Vec<usize>),
     /// Whose mailbox is this? [`Answer::Recipient`], [`Answer::NoSuchUser`].
     Recipient(String),
-    /// Keep this piece of text, LF line ends. [`Answer::Accept`].
-    Text(Vec<u8>),
+    /// Keep this piece of a text that goes on. [`Answer::Accept`].
+    Text(Letter),
     /// Deliver the text made of all pieces and this last one. [`Answer::Delivered`].
     Deliver(Letter),
     /// Forget the pieces; the text is refused. [`Answer::Accept`].
@@ -126,7 +126,7 @@ pub enum Answer {
     Unknown,
 }
 
-/// A text that came to its end.
+/// A piece of a text after SEND, with all that the session knows about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Letter {
     /// Who wrote it.
@@ -137,7 +137,7 @@ pub struct Letter {
     pub subject: Option<String>,
     /// What of it the owner does not have yet, LF line ends.
     pub text: Vec<u8>,
-    /// The size of all its text in octets with CRLF.
+    /// The size of all lines so far in octets with CRLF.
     pub octets: u64,
 }
 
@@ -750,28 +750,21 @@ impl Session {
         if is_last {
             self.end_of_text(maildrop, incoming);
         } else if incoming.text.len() >= limits::TEXT_CHUNK_OCTETS {
-            let text = std::mem::take(&mut incoming.text);
+            let piece = incoming.piece(maildrop.user());
             self.stage = Stage::Incoming(maildrop, incoming);
-            self.ask(Question::Text(text), Pending::Text);
+            if let Some(piece) = piece {
+                self.ask(Question::Text(piece), Pending::Text);
+            }
         } else {
             self.stage = Stage::Incoming(maildrop, incoming);
         }
     }
 
-    fn end_of_text(&mut self, maildrop: Maildrop, incoming: Incoming) {
-        let sender = maildrop.user().clone();
+    fn end_of_text(&mut self, maildrop: Maildrop, mut incoming: Incoming) {
+        let piece = incoming.piece(maildrop.user());
         self.stage = Stage::Transaction(maildrop);
-        match (incoming.recipient, incoming.refusal) {
-            (Some(recipient), None) => {
-                let letter = Letter {
-                    sender,
-                    recipient,
-                    subject: incoming.subject,
-                    text: incoming.text,
-                    octets: incoming.octets,
-                };
-                self.ask(Question::Deliver(letter), Pending::Deliver);
-            }
+        match (piece, incoming.refusal) {
+            (Some(letter), None) => self.ask(Question::Deliver(letter), Pending::Deliver),
             (_, refusal) => {
                 let reply = refusal.unwrap_or(Reply::TRY_LATER);
                 self.ask(Question::Discard, Pending::Discard(reply));
@@ -1040,6 +1033,17 @@ impl Incoming {
         }
     }
 
+    /// What the owner does not have yet; `None` if there is nobody to send it to.
+    fn piece(&mut self, sender: &UserName) -> Option<Letter> {
+        Some(Letter {
+            sender: sender.clone(),
+            recipient: self.recipient.clone()?,
+            subject: self.subject.clone(),
+            text: std::mem::take(&mut self.text),
+            octets: self.octets,
+        })
+    }
+
     /// The first reason is the one that is told.
     fn refuse(&mut self, reply: Reply) {
         self.refusal.get_or_insert(reply);
@@ -1171,8 +1175,8 @@ mod tests {
                 Question::Recipient(name) => {
                     Self::find(&name).map_or(Answer::NoSuchUser, Answer::Recipient)
                 }
-                Question::Text(text) => {
-                    self.pieces.extend_from_slice(&text);
+                Question::Text(letter) => {
+                    self.pieces.extend_from_slice(&letter.text);
                     Answer::Accept
                 }
                 Question::Deliver(letter) => {

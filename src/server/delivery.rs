@@ -3,9 +3,8 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::oneshot;
 
 use crate::address::{Address, ForwardPath, ReversePath};
 use crate::clock;
@@ -21,10 +20,7 @@ use crate::smtp::reply::Severity;
 use crate::smtp::server::{Answer, Delivery, Question, Session};
 use crate::user::UserName;
 
-/// Logins that may wait for a processor; one more is told to try later.
-const LOGINS_WAITING_MAX: usize = 64;
-/// How long the answer to a wrong password is held back, times how often it was wrong.
-const LOGIN_FAILURE_DELAY: Duration = Duration::from_secs(1);
+use super::door::{Door, Entry, Visitor};
 
 /// Whose mail is taken.
 #[derive(Clone, Debug, Default)]
@@ -43,10 +39,7 @@ pub struct Office {
     credentials: Arc<dyn Credentials>,
     store: Arc<dyn Store>,
     log: Log,
-    /// A password check takes a processor and 19 MiB for a while: no more at once than there
-    /// are processors.
-    login_turns: Semaphore,
-    logins_waiting: Semaphore,
+    door: Door,
     messages: AtomicU64,
 }
 
@@ -60,15 +53,13 @@ impl Office {
         store: Arc<dyn Store>,
         log: Log,
     ) -> Self {
-        let processors = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
             policy,
             hostname,
+            door: Door::new(Arc::clone(&credentials)),
             credentials,
             store,
             log,
-            login_turns: Semaphore::new(processors),
-            logins_waiting: Semaphore::new(LOGINS_WAITING_MAX),
             messages: AtomicU64::new(0),
         }
     }
@@ -77,6 +68,63 @@ impl Office {
     #[must_use]
     pub fn log(&self) -> &Log {
         &self.log
+    }
+
+    pub(super) fn credentials(&self) -> &dyn Credentials {
+        &*self.credentials
+    }
+
+    pub(super) fn door(&self) -> &Door {
+        &self.door
+    }
+
+    pub(super) fn hostname(&self) -> &str {
+        &self.hostname
+    }
+
+    pub(super) fn store(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+
+    /// The domain of addresses that we make up.
+    pub(super) fn domain(&self) -> &str {
+        self.policy
+            .domains
+            .first()
+            .map_or("localhost", String::as_str)
+    }
+
+    /// The user that a name or an address of ours belongs to.
+    pub(super) fn named(&self, name: &str) -> Result<Option<UserName>, CredentialsError> {
+        match (self.credentials.find(name)?, Address::parse(name)) {
+            (None, Ok(address)) if self.is_ours(&address) => self.user_of(&address),
+            (found, _) => Ok(found),
+        }
+    }
+
+    /// Stores a message and waits until that is durable or has failed; logs which.
+    pub(super) async fn file(
+        &self,
+        message: Message,
+        id: &str,
+        octets: u64,
+        log: &SessionLog,
+    ) -> Result<(), AppendError> {
+        let reverse_path = message.reverse_path.clone();
+        let users = message.recipients.iter().map(|(user, _)| user.clone());
+        let users: Vec<UserName> = users.collect();
+        let (sender, outcome) = oneshot::channel();
+        // Whoever is gone by then does not want to know.
+        let done = Box::new(move |outcome| drop(sender.send(outcome)));
+        self.store.append(message, done);
+        let stored = outcome
+            .await
+            .unwrap_or_else(|closed| Err(AppendError::Unknown(closed.to_string())));
+        match &stored {
+            Ok(()) => log.delivered(id, &reverse_path, &users, octets),
+            Err(error) => log.not_delivered(id, error),
+        }
+        stored
     }
 
     fn is_ours(&self, address: &Address) -> bool {
@@ -155,7 +203,7 @@ impl Office {
     }
 
     /// A name for a message: when it came, and a number that makes it the only one.
-    fn message_id(&self) -> String {
+    pub(super) fn message_id(&self) -> String {
         let number = self.messages.fetch_add(1, Ordering::Relaxed);
         format!("{:x}.{number:x}", clock::now().timestamp_micros())
     }
@@ -165,10 +213,8 @@ impl Office {
 #[derive(Debug)]
 pub struct Clerk {
     office: Arc<Office>,
-    log: SessionLog,
-    peer: SocketAddr,
+    visitor: Visitor,
     spool: Option<Spool>,
-    login_failures: u32,
     /// The command that the next reply is to, for the log.
     command: String,
 }
@@ -180,10 +226,8 @@ impl Clerk {
         let log = office.log.session(session);
         Self {
             office,
-            log,
-            peer,
+            visitor: Visitor::new(log, peer),
             spool: None,
-            login_failures: 0,
             command: String::new(),
         }
     }
@@ -191,33 +235,14 @@ impl Clerk {
     /// The session's log.
     #[must_use]
     pub fn log(&self) -> &SessionLog {
-        &self.log
+        &self.visitor.log
     }
 
     async fn login(&mut self, login: Login) -> Answer {
-        let Ok(_place) = self.office.logins_waiting.try_acquire() else {
-            return Answer::TryLater;
-        };
-        let Ok(_turn) = self.office.login_turns.acquire().await else {
-            return Answer::TryLater;
-        };
-        let credentials = Arc::clone(&self.office.credentials);
-        let name = login.user.clone();
-        let verify = move || credentials.verify(&login.user, &login.password);
-        match tokio::task::spawn_blocking(verify).await {
-            Ok(Ok(Some(user))) => {
-                self.log.logged_in(&user);
-                Answer::LoggedIn(user)
-            }
-            Ok(Ok(None)) => {
-                self.log.login_failed(&name, self.peer);
-                self.login_failures += 1;
-                drop((_turn, _place));
-                tokio::time::sleep(LOGIN_FAILURE_DELAY * self.login_failures).await;
-                Answer::BadCredentials
-            }
-            Ok(Err(error)) => self.try_later("login", &error),
-            Err(error) => self.try_later("login", &error),
+        match self.office.door.login(login, &mut self.visitor).await {
+            Entry::LoggedIn(user) => Answer::LoggedIn(user),
+            Entry::BadCredentials => Answer::BadCredentials,
+            Entry::TryLater => Answer::TryLater,
         }
     }
 
@@ -233,7 +258,7 @@ impl Clerk {
             Ok(()) => Answer::Accept,
             Err(error) => {
                 let error = AppendError::from_disk("the spool file", &error);
-                self.log.failed("spool", &error);
+                self.visitor.log.failed("spool", &error);
                 refusal(&error)
             }
         }
@@ -252,7 +277,7 @@ impl Clerk {
         };
         let trace = Trace {
             client_name: &delivery.client_name,
-            peer: self.peer.ip(),
+            peer: self.visitor.peer.ip(),
             hostname: &self.office.hostname,
             protocol: delivery.protocol,
             id: &id,
@@ -260,32 +285,17 @@ impl Clerk {
             received,
         };
         let recipients = self.recipients(&delivery);
-        let users: Vec<UserName> = recipients.iter().map(|(user, _)| user.clone()).collect();
         let message = Message {
             trace: trace.fields(&delivery.reverse_path),
-            reverse_path: delivery.reverse_path.clone(),
+            reverse_path: delivery.reverse_path,
             recipients,
             received: mailbox_date(&received),
             text: spool,
         };
-        let (sender, outcome) = oneshot::channel();
-        // Whoever is gone by then does not want to know.
-        let done = Box::new(move |outcome| drop(sender.send(outcome)));
-        self.office.store.append(message, done);
-        match outcome.await {
-            Ok(Ok(())) => {
-                self.log
-                    .delivered(&id, &delivery.reverse_path, &users, delivery.octets);
-                Answer::Delivered(id)
-            }
-            Ok(Err(error)) => {
-                self.log.not_delivered(&id, &error);
-                refusal(&error)
-            }
-            Err(closed) => {
-                self.log.not_delivered(&id, &closed);
-                Answer::Unknown
-            }
+        let log = &self.visitor.log;
+        match self.office.file(message, &id, delivery.octets, log).await {
+            Ok(()) => Answer::Delivered(id),
+            Err(error) => refusal(&error),
         }
     }
 
@@ -306,7 +316,7 @@ impl Clerk {
     }
 
     fn try_later(&self, what: &str, error: &dyn std::fmt::Display) -> Answer {
-        self.log.failed(what, error);
+        self.visitor.log.failed(what, error);
         Answer::TryLater
     }
 }
@@ -316,7 +326,7 @@ impl Owner<Session> for Clerk {
         match question {
             Question::Login(login) => self.login(login).await,
             Question::Sender(path, login) => {
-                let answer = self.office.sender(&path, login.as_ref(), self.peer);
+                let answer = self.office.sender(&path, login.as_ref(), self.visitor.peer);
                 answer.unwrap_or_else(|error| self.try_later("sender", &error))
             }
             Question::Recipient(path) => {
@@ -335,20 +345,20 @@ impl Owner<Session> for Clerk {
     fn event(&mut self, event: Event) {
         match event {
             Event::Command(command) => {
-                self.log.command(&command);
+                self.visitor.log.command(&command);
                 self.command = command.to_string();
             }
             Event::Malformed(line) => {
-                self.log.command(&line);
+                self.visitor.log.command(&line);
                 self.command = line;
             }
             Event::AuthResponse => "(response)".clone_into(&mut self.command),
             Event::Content(_) => "(message)".clone_into(&mut self.command),
             Event::Text(_) => {}
             Event::Reply(reply) => match reply.severity() {
-                Severity::Completed | Severity::Intermediate => self.log.reply(&reply),
+                Severity::Completed | Severity::Intermediate => self.visitor.log.reply(&reply),
                 Severity::Transient | Severity::Permanent => {
-                    self.log.refused(&self.command, &reply);
+                    self.visitor.log.refused(&self.command, &reply);
                 }
             },
         }

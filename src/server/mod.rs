@@ -17,12 +17,14 @@ use crate::maillog::Log;
 use crate::net;
 use crate::net::drive::drive;
 use crate::net::stream::Stream;
-use crate::smtp::reply::Reply;
-use crate::smtp::server::{Session, Settings};
+use crate::pop3;
+use crate::smtp;
 
 pub mod delivery;
+mod door;
+pub mod retrieval;
 
-use delivery::{Clerk, Office, Policy};
+use delivery::{Office, Policy};
 
 /// How long messages in flight may take after the server was told to stop.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
@@ -31,13 +33,35 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long it may take to tell a connection that there are too many.
 const TURN_AWAY_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// What is spoken at a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// Mailbox access: POP3 and the verbs of Teena's lab.
+    Pop3,
+    /// Mail comes in.
+    Smtp,
+}
+
+impl Protocol {
+    /// Its name in what `serve` prints and logs.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pop3 => "pop3",
+            Self::Smtp => "smtp",
+        }
+    }
+}
+
 /// What a server is to be like.
 #[derive(Clone, Debug)]
 pub struct Configuration {
-    /// Where to listen; port 0 is a free one.
-    pub addresses: Vec<SocketAddr>,
-    /// What sessions offer and allow.
-    pub settings: Settings,
+    /// Where to listen, for what; port 0 is a free one.
+    pub listeners: Vec<(Protocol, SocketAddr)>,
+    /// What SMTP sessions offer and allow.
+    pub smtp: smtp::server::Settings,
+    /// What POP3 sessions offer and allow.
+    pub pop3: pop3::server::Settings,
     /// Whose mail is taken.
     pub policy: Policy,
     /// How many connections there may be at once.
@@ -48,18 +72,26 @@ pub struct Configuration {
 #[derive(Debug)]
 pub struct Server {
     listeners: Vec<TcpListener>,
-    addresses: Vec<SocketAddr>,
+    addresses: Vec<(Protocol, SocketAddr)>,
     shared: Arc<Shared>,
     connections_max: usize,
 }
 
 #[derive(Debug)]
 struct Shared {
-    settings: Arc<Settings>,
+    smtp: Arc<smtp::server::Settings>,
+    pop3: Arc<pop3::server::Settings>,
     office: Arc<Office>,
     store: Arc<dyn Store>,
     sessions: AtomicU64,
     places: Arc<Semaphore>,
+}
+
+impl Shared {
+    /// A number for the next session.
+    fn number(&self) -> u64 {
+        self.sessions.fetch_add(1, Ordering::Relaxed) + 1
+    }
 }
 
 /// An address that cannot be listened on.
@@ -97,13 +129,13 @@ impl Server {
         log: Log,
     ) -> Result<Self, ListenError> {
         let (mut listeners, mut addresses) = (Vec::new(), Vec::new());
-        for address in configuration.addresses {
+        for (protocol, address) in configuration.listeners {
             let error = |source| ListenError { address, source };
             let listener = net::listen(address).map_err(error)?;
-            addresses.push(listener.local_addr().map_err(error)?);
+            addresses.push((protocol, listener.local_addr().map_err(error)?));
             listeners.push(listener);
         }
-        let hostname = configuration.settings.hostname.clone();
+        let hostname = configuration.smtp.hostname.clone();
         let office = Office::new(
             configuration.policy,
             hostname,
@@ -112,7 +144,8 @@ impl Server {
             log,
         );
         let shared = Shared {
-            settings: Arc::new(configuration.settings),
+            smtp: Arc::new(configuration.smtp),
+            pop3: Arc::new(configuration.pop3),
             office: Arc::new(office),
             store,
             sessions: AtomicU64::new(0),
@@ -129,20 +162,20 @@ impl Server {
 
     /// Where it listens, in the order of the configuration.
     #[must_use]
-    pub fn addresses(&self) -> &[SocketAddr] {
+    pub fn addresses(&self) -> &[(Protocol, SocketAddr)] {
         &self.addresses
     }
 
     /// Serves until `stop` is done. Then no connection is taken any more, messages in flight may
-    /// come to their end, everybody else is told 421, and the store is closed.
+    /// come to their end, everybody else is told 421 or, on POP3, left, and the store is closed.
     pub async fn run(self, stop: impl Future<Output = ()>) {
         let log = self.shared.office.log().clone();
         let (stopper, stopping) = watch::channel(false);
         let mut acceptors = JoinSet::new();
-        for (listener, address) in self.listeners.into_iter().zip(&self.addresses) {
-            log.listening("smtp", *address);
+        for (listener, (protocol, address)) in self.listeners.into_iter().zip(&self.addresses) {
+            log.listening(protocol.name(), *address);
             let shared = Arc::clone(&self.shared);
-            acceptors.spawn(accept(listener, shared, stopping.clone()));
+            acceptors.spawn(accept(listener, *protocol, shared, stopping.clone()));
         }
         stop.await;
         let places = Arc::clone(&self.shared.places);
@@ -159,13 +192,18 @@ impl Server {
     }
 }
 
-async fn accept(listener: TcpListener, shared: Arc<Shared>, stopping: watch::Receiver<bool>) {
+async fn accept(
+    listener: TcpListener,
+    protocol: Protocol,
+    shared: Arc<Shared>,
+    stopping: watch::Receiver<bool>,
+) {
     let mut has_warned = false;
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
                 has_warned = false;
-                begin(stream, peer, &shared, &stopping);
+                begin(stream, protocol, peer, &shared, &stopping);
             }
             // The client went away while it waited.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
@@ -183,6 +221,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, stopping: watch::Rec
 
 fn begin(
     stream: TcpStream,
+    protocol: Protocol,
     peer: SocketAddr,
     shared: &Arc<Shared>,
     stopping: &watch::Receiver<bool>,
@@ -190,30 +229,54 @@ fn begin(
     let stream = Stream::new(stream);
     let Ok(place) = Arc::clone(&shared.places).try_acquire_owned() else {
         shared.office.log().turned_away(peer);
-        tokio::spawn(turn_away(stream));
+        tokio::spawn(turn_away(stream, protocol));
         return;
     };
     let shared = Arc::clone(shared);
     let stopping = stopping.clone();
     tokio::spawn(async move {
-        serve(stream, peer, &shared, stopping).await;
+        match protocol {
+            Protocol::Pop3 => serve_pop3(stream, peer, &shared, stopping).await,
+            Protocol::Smtp => serve_smtp(stream, peer, &shared, stopping).await,
+        }
         drop(place);
     });
 }
 
-async fn serve(stream: Stream, peer: SocketAddr, shared: &Shared, stopping: watch::Receiver<bool>) {
-    let number = shared.sessions.fetch_add(1, Ordering::Relaxed) + 1;
-    let mut clerk = Clerk::new(Arc::clone(&shared.office), number, peer);
+async fn serve_pop3(
+    stream: Stream,
+    peer: SocketAddr,
+    shared: &Shared,
+    stopping: watch::Receiver<bool>,
+) {
+    let mut clerk = retrieval::Clerk::new(Arc::clone(&shared.office), shared.number(), peer);
     clerk.log().connected(peer);
-    let mut session = Session::new(Arc::clone(&shared.settings), Instant::now());
-    let timeout = shared.settings.timeout;
+    let mut session = pop3::server::Session::new(Arc::clone(&shared.pop3), Instant::now());
+    let timeout = shared.pop3.login_timeout;
     let driven = drive(&mut session, stream, &mut clerk, stopping, timeout).await;
     clerk.log().closed(driven.err().as_ref());
 }
 
-async fn turn_away(stream: Stream) {
+async fn serve_smtp(
+    stream: Stream,
+    peer: SocketAddr,
+    shared: &Shared,
+    stopping: watch::Receiver<bool>,
+) {
+    let mut clerk = delivery::Clerk::new(Arc::clone(&shared.office), shared.number(), peer);
+    clerk.log().connected(peer);
+    let mut session = smtp::server::Session::new(Arc::clone(&shared.smtp), Instant::now());
+    let timeout = shared.smtp.timeout;
+    let driven = drive(&mut session, stream, &mut clerk, stopping, timeout).await;
+    clerk.log().closed(driven.err().as_ref());
+}
+
+async fn turn_away(stream: Stream, protocol: Protocol) {
     let mut reply = Vec::new();
-    Reply::TOO_MANY_CONNECTIONS.encode(&mut reply);
+    match protocol {
+        Protocol::Pop3 => pop3::reply::Reply::TOO_MANY_CONNECTIONS.encode(&mut reply),
+        Protocol::Smtp => smtp::reply::Reply::TOO_MANY_CONNECTIONS.encode(&mut reply),
+    }
     let deadline = Instant::now() + TURN_AWAY_TIMEOUT;
     if stream.write(&reply, deadline).await.is_ok() {
         stream.close().await;

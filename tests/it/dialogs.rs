@@ -18,7 +18,8 @@
 //! | `S: GLOB`        | one line from the server; `*` is any text                            |
 //! | `S+ GLOB`        | one reply from the server, each of its lines so (SMTP)               |
 //! | `E:`             | the server closes                                                    |
-//! | `N: NAME NUMBER` | this user's mailbox now holds so many messages                       |
+//! | `N: NAME NUMBER` | this user's mailbox now holds so many messages; nothing that the     |
+//! |                  | connection still says may change that                                |
 //!
 //! In client lines `{x*300}` stands for three hundred `x`, `{0d}` for the octet with that code.
 

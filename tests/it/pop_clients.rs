@@ -1,7 +1,7 @@
 //! Real mail readers that know nothing of us: poplib, curl, fetchmail, mpop, getmail, mutt.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::PathBuf;
 
 use crate::clients::{client, is_installed};
@@ -9,6 +9,7 @@ use crate::sandbox::{Sandbox, Server};
 
 const USER: &str = "Andrew";
 const PASSWORD: &str = "@dministr@tor";
+const NOBODY: u32 = 65534;
 const PLAIN: &str =
     "From: stallings@localhost\nTo: andrew@localhost\nSubject: plain\n\nfirst\n.\n..\n";
 const FULL: &str = "From: Stallings <stallings@localhost>\nTo: andrew@localhost\nSubject: full\n\
@@ -166,6 +167,8 @@ fn netcat_works_by_hand() {
             "SEND Andrew",
             "hello",
             "###",
+            "DONEU",
+            "USER Andrew",
             "READM",
             "DELM",
             "QUIT",
@@ -283,20 +286,21 @@ fn getmail_fetches_and_deletes() {
     }
     let (sandbox, server) = served();
     let inbox = file(&sandbox, "inbox", "");
+    // Run by root it wants to know who else the mail belongs to.
+    let mut user = "";
+    if rustix::process::getuid().is_root() {
+        chown(&inbox, Some(NOBODY), Some(NOBODY)).unwrap();
+        user = "user = nobody\n";
+    }
     let settings = format!(
         "[retriever]\ntype = SimplePOP3Retriever\nserver = 127.0.0.1\nport = {}\n\
          username = {USER}\npassword = {PASSWORD}\n[destination]\ntype = Mboxrd\npath = {}\n\
-         user = {}\n[options]\ndelete = true\nread_all = false\ndelivered_to = false\n\
+         {user}[options]\ndelete = true\nread_all = false\ndelivered_to = false\n\
          received = false\n",
         port(&server),
         inbox.display(),
-        "root"
     );
-    let settings = file(
-        &sandbox,
-        "getmailrc",
-        &settings.replace("user = root\n", ""),
-    );
+    let settings = file(&sandbox, "getmailrc", &settings);
     let directory = sandbox.beside("getmail");
     fs::create_dir(&directory).unwrap();
     let arguments = [

@@ -1,0 +1,600 @@
+//! Answers a POP3 session's questions from the credentials and the store.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::task::block_in_place;
+
+use crate::address::{Address, ReversePath};
+use crate::clock;
+use crate::credentials::{CredentialsError, PasswordHash};
+use crate::disk::Lock;
+use crate::mailbox::spool::Spool;
+use crate::mailbox::{AppendError, Mailbox, Message, Reading, Store, StoreError};
+use crate::maillog::SessionLog;
+use crate::message::draft;
+use crate::message::trace::{Trace, internet_date, mailbox_date};
+use crate::net::drive::Owner;
+use crate::pop3::Event;
+use crate::pop3::server::{Answer, Letter, Question, Session};
+use crate::sasl::Login;
+use crate::user::UserName;
+
+use super::delivery::Office;
+use super::door::{Entry, Visitor};
+
+/// How much of a message is read at once, and not much more.
+const PIECE_OCTETS_MIN: usize = 64 * 1024;
+
+/// The owner of one session.
+#[derive(Debug)]
+pub struct Clerk {
+    office: Arc<Office>,
+    visitor: Visitor,
+    maildrop: Option<Maildrop>,
+    reading: Option<Box<dyn Reading>>,
+    spool: Option<Spool>,
+    /// The command that the next reply is to, for the log.
+    command: String,
+}
+
+/// An open mailbox, as it was when it was opened.
+#[derive(Debug)]
+struct Maildrop {
+    user: UserName,
+    mailbox: Box<dyn Mailbox>,
+    /// Messages that are removed already, in order: the others' numbers in the store are lower
+    /// by that.
+    removed: Vec<usize>,
+    _lock: Box<dyn Lock>,
+}
+
+/// What opening a mailbox came to.
+enum Opened {
+    InUse,
+    Maildrop(Maildrop, Vec<u64>),
+}
+
+impl Clerk {
+    /// Serves the session of that number.
+    #[must_use]
+    pub fn new(office: Arc<Office>, session: u64, peer: SocketAddr) -> Self {
+        let log = office.log().session(session);
+        Self {
+            office,
+            visitor: Visitor::new(log, peer),
+            maildrop: None,
+            reading: None,
+            spool: None,
+            command: String::new(),
+        }
+    }
+
+    /// The session's log.
+    #[must_use]
+    pub fn log(&self) -> &SessionLog {
+        &self.visitor.log
+    }
+
+    async fn login(&mut self, login: Login) -> Answer {
+        match self.office.door().login(login, &mut self.visitor).await {
+            Entry::LoggedIn(user) => self.open(user).await,
+            Entry::BadCredentials => Answer::BadCredentials,
+            Entry::TryLater => Answer::TryLater,
+        }
+    }
+
+    async fn open_by_name(&mut self, name: &str) -> Answer {
+        match self.office.credentials().find(name) {
+            Ok(Some(user)) => self.open(user).await,
+            Ok(None) => Answer::NoSuchUser,
+            Err(error) => self.try_later("open", &error),
+        }
+    }
+
+    async fn open(&mut self, user: UserName) -> Answer {
+        let store = Arc::clone(self.office.store());
+        let name = user.clone();
+        // A large mailbox takes a while.
+        let opened = tokio::task::spawn_blocking(move || open(&*store, name)).await;
+        match opened {
+            Ok(Ok(Opened::Maildrop(maildrop, octets))) => {
+                self.visitor.log.opened(&user, octets.len());
+                self.maildrop = Some(maildrop);
+                Answer::Opened { user, octets }
+            }
+            Ok(Ok(Opened::InUse)) => Answer::InUse,
+            Ok(Err(error)) => self.try_later("open", &error),
+            Err(error) => self.try_later("open", &error),
+        }
+    }
+
+    fn users(&self) -> Answer {
+        match self.office.credentials().list() {
+            Ok(users) => Answer::Users(users),
+            Err(error) => self.try_later("users", &error),
+        }
+    }
+
+    fn unique_ids(&self, numbers: &[usize]) -> Answer {
+        let unique_ids = self.maildrop.as_ref().and_then(|maildrop| {
+            let unique_id = |&number| maildrop.mailbox.unique_id(number);
+            block_in_place(|| numbers.iter().map(unique_id).collect())
+        });
+        unique_ids.map_or(Answer::TryLater, Answer::UniqueIds)
+    }
+
+    fn read(&mut self, number: usize) -> Answer {
+        let Some(maildrop) = &self.maildrop else {
+            return Answer::TryLater;
+        };
+        match block_in_place(|| maildrop.mailbox.read(number)) {
+            Ok(reading) => {
+                self.reading = reading;
+                self.read_on()
+            }
+            Err(error) => self.try_later("read", &error),
+        }
+    }
+
+    fn read_on(&mut self) -> Answer {
+        let Some(reading) = &mut self.reading else {
+            return Answer::TryLater;
+        };
+        // A disk may be slow; the other sessions of this thread go on meanwhile.
+        match block_in_place(|| piece(&mut **reading)) {
+            Ok((text, is_last)) => {
+                if is_last {
+                    self.reading = None;
+                }
+                Answer::Text { text, is_last }
+            }
+            Err(error) => {
+                self.reading = None;
+                self.try_later("read", &error)
+            }
+        }
+    }
+
+    fn remove(&mut self, numbers: &[usize]) -> Answer {
+        let Some(maildrop) = &mut self.maildrop else {
+            return Answer::TryLater;
+        };
+        let store = self.office.store();
+        match block_in_place(|| maildrop.remove(&**store, numbers)) {
+            Ok(missing) if missing.is_empty() => {
+                self.visitor.log.removed(&maildrop.user, numbers.len());
+                Answer::Accept
+            }
+            Ok(missing) => {
+                let reason = format!("no messages {missing:?} any more");
+                self.try_later("remove", &reason)
+            }
+            Err(error) => self.try_later("remove", &error),
+        }
+    }
+
+    fn close(&mut self, numbers: &[usize]) -> Answer {
+        let answer = if numbers.is_empty() {
+            Answer::Accept
+        } else {
+            self.remove(numbers)
+        };
+        // Before the reply: who hears it may come again at once.
+        self.reading = None;
+        self.maildrop = None;
+        answer
+    }
+
+    fn recipient(&self, name: &str) -> Answer {
+        match self.office.named(name) {
+            Ok(found) => found.map_or(Answer::NoSuchUser, Answer::Recipient),
+            Err(error) => self.try_later("recipient", &error),
+        }
+    }
+
+    /// Keeps a piece of a text, after the header section that it gets.
+    fn take_text(&mut self, letter: &Letter, is_whole: bool) -> Result<(), AppendError> {
+        let (office, spool) = (&self.office, &mut self.spool);
+        let spool = match spool {
+            Some(spool) => spool,
+            None => {
+                let mut new = office.store().spool();
+                new.push(&header(office, letter, is_whole))
+                    .map_err(|error| AppendError::from_disk("the spool file", &error))?;
+                spool.insert(new)
+            }
+        };
+        let pushed = if spool.will_write(letter.text.len()) {
+            block_in_place(|| spool.push(&letter.text))
+        } else {
+            spool.push(&letter.text)
+        };
+        pushed.map_err(|error| AppendError::from_disk("the spool file", &error))
+    }
+
+    fn text(&mut self, letter: &Letter) -> Answer {
+        match self.take_text(letter, false) {
+            Ok(()) => Answer::Accept,
+            Err(error) => {
+                self.visitor.log.failed("spool", &error);
+                refusal(&error)
+            }
+        }
+    }
+
+    async fn deliver(&mut self, letter: Letter) -> Answer {
+        let taken = self.take_text(&letter, true);
+        let Some(spool) = self.spool.take().filter(|_| taken.is_ok()) else {
+            let error = taken.err();
+            return error.map_or(Answer::TryLater, |error| {
+                self.visitor.log.failed("spool", &error);
+                refusal(&error)
+            });
+        };
+        let (id, received) = (self.office.message_id(), clock::now());
+        let peer = self.visitor.peer.ip();
+        let client_name = match peer.to_canonical() {
+            std::net::IpAddr::V4(address) => format!("[{address}]"),
+            std::net::IpAddr::V6(address) => format!("[IPv6:{address}]"),
+        };
+        let sender = address(&self.office, &letter.sender);
+        let recipient = address(&self.office, &letter.recipient);
+        let reverse_path = sender.map_or(ReversePath::Null, ReversePath::Address);
+        let recipient = recipient.map_or_else(String::new, |address| address.to_string());
+        let trace = Trace {
+            client_name: &client_name,
+            peer,
+            hostname: self.office.hostname(),
+            protocol: "POP3",
+            id: &id,
+            forward_path: Some(format!("<{recipient}>")),
+            received,
+        };
+        let message = Message {
+            trace: trace.fields(&reverse_path),
+            reverse_path,
+            recipients: vec![(letter.recipient, recipient)],
+            received: mailbox_date(&received),
+            text: spool,
+        };
+        let log = &self.visitor.log;
+        match self.office.file(message, &id, letter.octets, log).await {
+            Ok(()) => Answer::Delivered,
+            Err(error) => refusal(&error),
+        }
+    }
+
+    fn try_later(&self, what: &str, error: &dyn std::fmt::Display) -> Answer {
+        self.visitor.log.failed(what, error);
+        Answer::TryLater
+    }
+}
+
+impl Owner<Session> for Clerk {
+    async fn answer(&mut self, question: Question) -> Answer {
+        match question {
+            Question::Login(login) => self.login(login).await,
+            Question::Open(name) => self.open_by_name(&name).await,
+            Question::Users => self.users(),
+            Question::Add(name) => add(&self.office, &self.visitor.log, name).await,
+            Question::UniqueIds(numbers) => self.unique_ids(&numbers),
+            Question::Read(number) => self.read(number),
+            Question::ReadOn => self.read_on(),
+            Question::Remove(number) => self.remove(&[number]),
+            Question::Close(numbers) => self.close(&numbers),
+            Question::Recipient(name) => self.recipient(&name),
+            Question::Text(letter) => self.text(&letter),
+            Question::Deliver(letter) => self.deliver(letter).await,
+            Question::Discard => {
+                self.spool = None;
+                Answer::Accept
+            }
+        }
+    }
+
+    fn event(&mut self, event: Event) {
+        let log = &self.visitor.log;
+        match event {
+            Event::Command(command) => {
+                log.command(&command);
+                self.command = command.to_string();
+            }
+            Event::Malformed(line) => {
+                log.command(&line);
+                self.command = line;
+            }
+            Event::AuthResponse => "(response)".clone_into(&mut self.command),
+            Event::Content(_) => "(message)".clone_into(&mut self.command),
+            Event::Reply(reply) if reply.is_ok() => log.reply(&reply),
+            Event::Reply(reply) => log.refused(&self.command, &reply),
+        }
+    }
+}
+
+impl Maildrop {
+    /// Removes messages, durably. Gives those that are not there.
+    fn remove(&mut self, store: &dyn Store, numbers: &[usize]) -> Result<Vec<usize>, StoreError> {
+        let now: Vec<usize> = numbers
+            .iter()
+            .map(|&number| self.number_now(number))
+            .collect();
+        let missing = store.expunge(&self.user, &now)?;
+        if missing.is_empty() {
+            self.removed.extend_from_slice(numbers);
+            self.removed.sort_unstable();
+        }
+        Ok(missing)
+    }
+
+    /// The number that a message has in the store by now.
+    fn number_now(&self, number: usize) -> usize {
+        number - self.removed.partition_point(|&removed| removed < number)
+    }
+}
+
+/// Why a user was not added.
+#[derive(Debug, thiserror::Error)]
+enum AddError {
+    #[error(transparent)]
+    Credentials(#[from] CredentialsError),
+    #[error(transparent)]
+    Password(#[from] crate::credentials::PasswordError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+fn open(store: &dyn Store, user: UserName) -> Result<Opened, StoreError> {
+    let Some(lock) = store.lock(&user)? else {
+        return Ok(Opened::InUse);
+    };
+    let mailbox = store.open(&user)?;
+    let octets = (1..=mailbox.count()).map(|number| mailbox.octets(number).unwrap_or(0));
+    let octets = octets.collect();
+    let maildrop = Maildrop {
+        user,
+        mailbox,
+        removed: Vec::new(),
+        _lock: lock,
+    };
+    Ok(Opened::Maildrop(maildrop, octets))
+}
+
+/// Adds a user whose password nobody knows: `users passwd` gives them one.
+async fn add(office: &Office, log: &SessionLog, name: UserName) -> Answer {
+    let try_later = |error: &dyn std::fmt::Display| {
+        log.failed("add", error);
+        Answer::TryLater
+    };
+    match office.credentials().find(name.as_str()) {
+        Ok(None) => {}
+        Ok(Some(user)) => return Answer::Exists(user),
+        Err(error) => return try_later(&error),
+    }
+    let store = Arc::clone(office.store());
+    let user = name.clone();
+    let added = office.door().in_turn(move |credentials| {
+        let password = PasswordHash::nobodys()?;
+        credentials.add(&user, &password)?;
+        if let Err(error) = store.create(&user) {
+            // Half a user is none: whoever asked is told that it failed.
+            drop(credentials.remove(user.as_str()));
+            return Err(error.into());
+        }
+        Ok::<_, AddError>(())
+    });
+    match added.await {
+        Ok(Ok(())) => {
+            log.user_added(&name);
+            Answer::Accept
+        }
+        Ok(Err(AddError::Credentials(CredentialsError::Exists { name }))) => Answer::Exists(name),
+        Ok(Err(AddError::Credentials(CredentialsError::Reserved { .. }))) => Answer::Reserved,
+        Ok(Err(error)) => try_later(&error),
+        Err(error) => try_later(&error),
+    }
+}
+
+/// The next piece of a message, and whether it is the last. A small message is all one piece.
+fn piece(reading: &mut dyn Reading) -> Result<(Vec<u8>, bool), StoreError> {
+    let mut text = Vec::new();
+    while text.len() < PIECE_OCTETS_MIN {
+        if !reading.next(&mut text)? {
+            return Ok((text, true));
+        }
+    }
+    Ok((text, false))
+}
+
+/// The header section of a letter, and the empty line. Where From, To and Subject say it all there
+/// is no Date: the store notes when it came.
+fn header(office: &Office, letter: &Letter, is_whole: bool) -> Vec<u8> {
+    let is_simple = is_whole && letter.text.is_ascii();
+    let charset = (!is_simple).then(|| draft::charset(&letter.text));
+    let subject = letter.subject.as_deref().unwrap_or_default();
+    let mut text = match (
+        address(office, &letter.sender),
+        address(office, &letter.recipient),
+    ) {
+        (Some(from), Some(to)) => draft::fields(&from, &to, subject, charset),
+        _ => Vec::new(),
+    };
+    if !is_simple {
+        let date = internet_date(&clock::now());
+        text.extend_from_slice(format!("Date: {date}\n").as_bytes());
+    }
+    text.push(b'\n');
+    text
+}
+
+/// A user's address. Quoted, every user name can be a local part.
+fn address(office: &Office, user: &UserName) -> Option<Address> {
+    let quoted = user.as_str().replace('\\', "\\\\").replace('"', "\\\"");
+    Address::parse(&format!("\"{quoted}\"@{}", office.domain())).ok()
+}
+
+fn refusal(error: &AppendError) -> Answer {
+    match error {
+        AppendError::NoSpace(_) => Answer::NoSpace,
+        AppendError::Failed(_) | AppendError::Loop(_) => Answer::TryLater,
+        AppendError::Unknown(_) => Answer::Unknown,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::credentials::CredentialsFile;
+    use crate::disk::SimulatedDisk;
+    use crate::mailbox::memory::MemoryStore;
+    use crate::maillog::{Level, Log};
+    use crate::server::delivery::Policy;
+
+    fn office(store: Arc<dyn Store>) -> Arc<Office> {
+        let credentials = Arc::new(CredentialsFile::new(Arc::new(SimulatedDisk::default())));
+        let log = Log::new(Level::Warning, Box::new(std::io::sink()));
+        let hostname = "mx.example".to_owned();
+        Arc::new(Office::new(
+            Policy::default(),
+            hostname,
+            credentials,
+            store,
+            log,
+        ))
+    }
+
+    fn name(name: &str) -> UserName {
+        UserName::new(name).unwrap()
+    }
+
+    fn letter(to: &str, subject: Option<&str>, text: &str) -> Letter {
+        Letter {
+            sender: name("Bob"),
+            recipient: name(to),
+            subject: subject.map(str::to_owned),
+            text: text.into(),
+            octets: text.len() as u64,
+        }
+    }
+
+    fn run<T>(future: impl Future<Output = T>) -> T {
+        crate::server::runtime().unwrap().block_on(future)
+    }
+
+    #[test]
+    fn what_send_takes_is_a_message() {
+        let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
+        let mut clerk = Clerk::new(office(Arc::clone(&store)), 1, ([127, 0, 0, 1], 9).into());
+        let odd = name("a\"b\\c");
+        run(async {
+            for (letter, stored) in [
+                (
+                    letter("Andrew", Some("Hi"), "text\n"),
+                    "From: Bob@localhost\nTo: Andrew@localhost\nSubject: Hi\nReceived: ",
+                ),
+                (
+                    letter("Andrew", None, ""),
+                    "From: Bob@localhost\nTo: Andrew@localhost\nSubject: \nReceived: ",
+                ),
+                (
+                    letter("Andrew", Some("Grüße"), "ü\n"),
+                    "From: Bob@localhost\nTo: Andrew@localhost\nSubject: Grüße\nReceived: ",
+                ),
+                (
+                    letter(odd.as_str(), None, "x\n"),
+                    "From: Bob@localhost\nTo: \"a\\\"b\\\\c\"@localhost\n",
+                ),
+            ] {
+                let user = letter.recipient.clone();
+                let is_plain = letter.text.is_ascii();
+                assert_eq!(clerk.deliver(letter).await, Answer::Delivered, "{stored}");
+                let mailbox = store.open(&user).unwrap();
+                let mut record = Vec::new();
+                mailbox.copy(mailbox.count(), &mut record).unwrap();
+                let record = String::from_utf8(record).unwrap();
+                assert!(record.starts_with(stored), "{record}");
+                assert_eq!(!record.contains("Return-Path"), is_plain, "{record}");
+            }
+            let piece = letter("Carol", Some("Long"), &"line\n".repeat(20_000));
+            assert_eq!(
+                clerk.answer(Question::Text(piece.clone())).await,
+                Answer::Accept
+            );
+            assert_eq!(
+                clerk.answer(Question::Deliver(piece)).await,
+                Answer::Delivered
+            );
+            let carol = store.open(&name("Carol")).unwrap();
+            assert!(carol.octets(1).unwrap() > 2 * 20_000 * 6);
+        });
+    }
+
+    #[test]
+    fn numbers_stay_while_messages_go() {
+        let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
+        let mut clerk = Clerk::new(office(Arc::clone(&store)), 1, ([127, 0, 0, 1], 9).into());
+        run(async {
+            for subject in ["1", "2", "3", "4", "5"] {
+                clerk.deliver(letter("Andrew", Some(subject), "")).await;
+            }
+            let opened = clerk.open(name("Andrew")).await;
+            assert!(matches!(opened, Answer::Opened { octets, .. } if octets.len() == 5));
+            let mut other = Clerk::new(Arc::clone(&clerk.office), 2, clerk.visitor.peer);
+            assert_eq!(other.open(name("Andrew")).await, Answer::InUse);
+            assert_eq!(clerk.answer(Question::Remove(2)).await, Answer::Accept);
+            assert_eq!(clerk.answer(Question::Remove(4)).await, Answer::Accept);
+            let read = clerk.answer(Question::Read(3)).await;
+            assert!(
+                matches!(read, Answer::Text { text, .. } if text.windows(10).any(|w| w == b"Subject: 3"))
+            );
+            other.deliver(letter("Andrew", Some("6"), "")).await;
+            assert_eq!(
+                clerk.answer(Question::Close(vec![1, 5])).await,
+                Answer::Accept
+            );
+            let mailbox = store.open(&name("Andrew")).unwrap();
+            let subjects: Vec<_> = (1..=mailbox.count())
+                .map(|n| mailbox.summary(n).unwrap().unwrap().subject)
+                .collect();
+            assert_eq!(subjects, ["3", "6"]);
+            assert!(matches!(
+                other.open(name("Andrew")).await,
+                Answer::Opened { .. }
+            ));
+        });
+    }
+
+    #[test]
+    fn users_are_added_with_a_password_that_nobody_knows() {
+        let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
+        let office = office(Arc::clone(&store));
+        let mut clerk = Clerk::new(Arc::clone(&office), 1, ([127, 0, 0, 1], 9).into());
+        run(async {
+            assert_eq!(clerk.open_by_name("Andrew").await, Answer::NoSuchUser);
+            assert_eq!(
+                clerk.answer(Question::Add(name("Andrew"))).await,
+                Answer::Accept
+            );
+            assert_eq!(
+                clerk.answer(Question::Add(name("ANDREW"))).await,
+                Answer::Exists(name("Andrew"))
+            );
+            assert_eq!(
+                clerk.answer(Question::Add(name("logincred.txt"))).await,
+                Answer::Reserved
+            );
+            assert_eq!(clerk.users(), Answer::Users(vec![name("Andrew")]));
+            assert_eq!(store.users().unwrap(), [name("Andrew")]);
+            assert_eq!(clerk.recipient("andrew"), Answer::Recipient(name("Andrew")));
+            assert_eq!(
+                clerk.recipient("andrew+x@any"),
+                Answer::Recipient(name("Andrew"))
+            );
+            assert_eq!(clerk.recipient("bob"), Answer::NoSuchUser);
+            assert!(matches!(
+                clerk.open_by_name("andrew").await,
+                Answer::Opened { .. }
+            ));
+        });
+    }
+}
