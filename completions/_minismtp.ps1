@@ -33,6 +33,7 @@ Register-ArgumentCompleter -Native -CommandName 'minismtp' -ScriptBlock {
             [CompletionResult]::new('--version', '--version', [CompletionResultType]::ParameterName, 'Print version')
             [CompletionResult]::new('serve', 'serve', [CompletionResultType]::ParameterValue, 'Receive mail over SMTP, file it in the users'' mailboxes, and give access to them over POP3')
             [CompletionResult]::new('send', 'send', [CompletionResultType]::ParameterValue, 'Send mail: with a menu at a terminal, or one mail from a pipe')
+            [CompletionResult]::new('shell', 'shell', [CompletionResultType]::ParameterValue, 'Talk to a mail server in Teena''s eight words: list and add users, read, delete and send mail')
             [CompletionResult]::new('users', 'users', [CompletionResultType]::ParameterValue, 'List, add and remove users, and set or check their passwords')
             [CompletionResult]::new('mailbox', 'mailbox', [CompletionResultType]::ParameterValue, 'List, show and delete mail')
             [CompletionResult]::new('demo', 'demo', [CompletionResultType]::ParameterValue, 'Show all of it at work: a server, a client, a mail and the mailbox it ends up in')
@@ -70,6 +71,21 @@ Register-ArgumentCompleter -Native -CommandName 'minismtp' -ScriptBlock {
             [CompletionResult]::new('--user', '--user', [CompletionResultType]::ParameterName, 'Log in as this user')
             [CompletionResult]::new('--password-file', '--password-file', [CompletionResultType]::ParameterName, 'Take the password from the first line of this file')
             [CompletionResult]::new('--timeout', '--timeout', [CompletionResultType]::ParameterName, 'Wait no longer than this for any answer; otherwise as long as RFC 5321 wants, which is minutes')
+            [CompletionResult]::new('--root', '--root', [CompletionResultType]::ParameterName, 'The mail root: the directory that holds `logincred.txt` and the mailboxes')
+            [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'When to use colors; `auto` is on a terminal, unless `NO_COLOR` is set')
+            [CompletionResult]::new('--insecure-auth', '--insecure-auth', [CompletionResultType]::ParameterName, 'Send the password even where others may read it on its way')
+            [CompletionResult]::new('-v', '-v', [CompletionResultType]::ParameterName, 'Tell more on standard error; twice, still more')
+            [CompletionResult]::new('--verbose', '--verbose', [CompletionResultType]::ParameterName, 'Tell more on standard error; twice, still more')
+            [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'Print only results and errors')
+            [CompletionResult]::new('--quiet', '--quiet', [CompletionResultType]::ParameterName, 'Print only results and errors')
+            [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
+            [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
+            break
+        }
+        'minismtp;shell' {
+            [CompletionResult]::new('--server', '--server', [CompletionResultType]::ParameterName, 'The server; the port is 1110 if it is left out, and IPv6 addresses stand in brackets')
+            [CompletionResult]::new('--user', '--user', [CompletionResultType]::ParameterName, 'Open this user''s mailbox at once, as `SetUser` does')
+            [CompletionResult]::new('--password-file', '--password-file', [CompletionResultType]::ParameterName, 'Take the password from the first line of this file')
             [CompletionResult]::new('--root', '--root', [CompletionResultType]::ParameterName, 'The mail root: the directory that holds `logincred.txt` and the mailboxes')
             [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'When to use colors; `auto` is on a terminal, unless `NO_COLOR` is set')
             [CompletionResult]::new('--insecure-auth', '--insecure-auth', [CompletionResultType]::ParameterName, 'Send the password even where others may read it on its way')
@@ -292,6 +308,7 @@ Register-ArgumentCompleter -Native -CommandName 'minismtp' -ScriptBlock {
         'minismtp;help' {
             [CompletionResult]::new('serve', 'serve', [CompletionResultType]::ParameterValue, 'Receive mail over SMTP, file it in the users'' mailboxes, and give access to them over POP3')
             [CompletionResult]::new('send', 'send', [CompletionResultType]::ParameterValue, 'Send mail: with a menu at a terminal, or one mail from a pipe')
+            [CompletionResult]::new('shell', 'shell', [CompletionResultType]::ParameterValue, 'Talk to a mail server in Teena''s eight words: list and add users, read, delete and send mail')
             [CompletionResult]::new('users', 'users', [CompletionResultType]::ParameterValue, 'List, add and remove users, and set or check their passwords')
             [CompletionResult]::new('mailbox', 'mailbox', [CompletionResultType]::ParameterValue, 'List, show and delete mail')
             [CompletionResult]::new('demo', 'demo', [CompletionResultType]::ParameterValue, 'Show all of it at work: a server, a client, a mail and the mailbox it ends up in')
@@ -304,6 +321,9 @@ Register-ArgumentCompleter -Native -CommandName 'minismtp' -ScriptBlock {
             break
         }
         'minismtp;help;send' {
+            break
+        }
+        'minismtp;help;shell' {
             break
         }
         'minismtp;help;users' {

@@ -37,6 +37,9 @@ _minismtp() {
             minismtp,serve)
                 cmd="minismtp__subcmd__serve"
                 ;;
+            minismtp,shell)
+                cmd="minismtp__subcmd__shell"
+                ;;
             minismtp,users)
                 cmd="minismtp__subcmd__users"
                 ;;
@@ -60,6 +63,9 @@ _minismtp() {
                 ;;
             minismtp__subcmd__help,serve)
                 cmd="minismtp__subcmd__help__subcmd__serve"
+                ;;
+            minismtp__subcmd__help,shell)
+                cmd="minismtp__subcmd__help__subcmd__shell"
                 ;;
             minismtp__subcmd__help,users)
                 cmd="minismtp__subcmd__help__subcmd__users"
@@ -155,7 +161,7 @@ _minismtp() {
 
     case "${cmd}" in
         minismtp)
-            opts="-v -q -h -V --root --verbose --quiet --color --help --version serve send users mailbox demo completions man help"
+            opts="-v -q -h -V --root --verbose --quiet --color --help --version serve send shell users mailbox demo completions man help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -230,7 +236,7 @@ _minismtp() {
             return 0
             ;;
         minismtp__subcmd__help)
-            opts="serve send users mailbox demo completions man help"
+            opts="serve send shell users mailbox demo completions man help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -370,6 +376,20 @@ _minismtp() {
             return 0
             ;;
         minismtp__subcmd__help__subcmd__serve)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        minismtp__subcmd__help__subcmd__shell)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -767,6 +787,54 @@ _minismtp() {
                     ;;
                 --hostname)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --root)
+                    COMPREPLY=()
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o plusdirs
+                    fi
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        minismtp__subcmd__shell)
+            opts="-v -q -h --server --user --password-file --insecure-auth --root --verbose --quiet --color --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --server)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --user)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --password-file)
+                    local oldifs
+                    if [ -n "${IFS+x}" ]; then
+                        oldifs="$IFS"
+                    fi
+                    IFS=$'\n'
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    if [ -n "${oldifs+x}" ]; then
+                        IFS="$oldifs"
+                    fi
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o filenames
+                    fi
                     return 0
                     ;;
                 --root)

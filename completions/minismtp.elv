@@ -30,6 +30,7 @@ set edit:completion:arg-completer[minismtp] = {|@words|
             cand --version 'Print version'
             cand serve 'Receive mail over SMTP, file it in the users'' mailboxes, and give access to them over POP3'
             cand send 'Send mail: with a menu at a terminal, or one mail from a pipe'
+            cand shell 'Talk to a mail server in Teena''s eight words: list and add users, read, delete and send mail'
             cand users 'List, add and remove users, and set or check their passwords'
             cand mailbox 'List, show and delete mail'
             cand demo 'Show all of it at work: a server, a client, a mail and the mailbox it ends up in'
@@ -65,6 +66,20 @@ set edit:completion:arg-completer[minismtp] = {|@words|
             cand --user 'Log in as this user'
             cand --password-file 'Take the password from the first line of this file'
             cand --timeout 'Wait no longer than this for any answer; otherwise as long as RFC 5321 wants, which is minutes'
+            cand --root 'The mail root: the directory that holds `logincred.txt` and the mailboxes'
+            cand --color 'When to use colors; `auto` is on a terminal, unless `NO_COLOR` is set'
+            cand --insecure-auth 'Send the password even where others may read it on its way'
+            cand -v 'Tell more on standard error; twice, still more'
+            cand --verbose 'Tell more on standard error; twice, still more'
+            cand -q 'Print only results and errors'
+            cand --quiet 'Print only results and errors'
+            cand -h 'Print help (see more with ''--help'')'
+            cand --help 'Print help (see more with ''--help'')'
+        }
+        &'minismtp;shell'= {
+            cand --server 'The server; the port is 1110 if it is left out, and IPv6 addresses stand in brackets'
+            cand --user 'Open this user''s mailbox at once, as `SetUser` does'
+            cand --password-file 'Take the password from the first line of this file'
             cand --root 'The mail root: the directory that holds `logincred.txt` and the mailboxes'
             cand --color 'When to use colors; `auto` is on a terminal, unless `NO_COLOR` is set'
             cand --insecure-auth 'Send the password even where others may read it on its way'
@@ -261,6 +276,7 @@ set edit:completion:arg-completer[minismtp] = {|@words|
         &'minismtp;help'= {
             cand serve 'Receive mail over SMTP, file it in the users'' mailboxes, and give access to them over POP3'
             cand send 'Send mail: with a menu at a terminal, or one mail from a pipe'
+            cand shell 'Talk to a mail server in Teena''s eight words: list and add users, read, delete and send mail'
             cand users 'List, add and remove users, and set or check their passwords'
             cand mailbox 'List, show and delete mail'
             cand demo 'Show all of it at work: a server, a client, a mail and the mailbox it ends up in'
@@ -271,6 +287,8 @@ set edit:completion:arg-completer[minismtp] = {|@words|
         &'minismtp;help;serve'= {
         }
         &'minismtp;help;send'= {
+        }
+        &'minismtp;help;shell'= {
         }
         &'minismtp;help;users'= {
             cand list 'Print the names of all users, one on each line'

@@ -38,14 +38,16 @@
 //! smtp/           the engines: Session (server), Submission (client), and what both speak:
 //!                 Command, Reply, Extensions, limits
 //!                                                [address message sasl secret user wire]
-//! pop3/           the engine of mailbox access: Session (POP3 and the verbs of Teena's lab),
-//!                 Command, Reply, limits                          [sasl secret user wire]
+//! pop3/           the engines of mailbox access, POP3 and the verbs of Teena's lab: Session
+//!                 (server), Conversation (client); Command, Reply, limits
+//!                                                                [sasl secret user wire]
 //! credentials/    trait Credentials; the text file `logincred.txt`       [disk secret user]
 //! mailbox/        trait Store; text files, their format, journal, group commit, recovery
 //!                                                [address clock disk message user wire]
 //! net/            listening, connections, the loop that drives a Machine              [wire]
 //! server/         listeners and limits; answers an engine's questions  [all but cli, client]
-//! client/         dial, drive Submission              [all but cli, server, and the stores]
+//! client/         dial, drive Submission; carry on a Conversation
+//!                                                     [all but cli, server, and the stores]
 //! cli/            a file a subcommand; prints                                          [all]
 //! ```
 //!

@@ -25,6 +25,7 @@ pub mod report;
 mod root;
 mod send;
 mod serve;
+mod shell;
 mod users;
 
 pub use completions::completion_script;
@@ -55,6 +56,7 @@ struct Cli {
 enum Command {
     Serve(serve::Args),
     Send(send::Args),
+    Shell(shell::Args),
     Users(users::Args),
     Mailbox(mailbox::Args),
     Demo(demo::Args),
@@ -122,6 +124,7 @@ fn run(cli: &Cli, out: &mut Output) -> Result<(), Failure> {
     match &cli.command {
         Command::Serve(args) => serve::run(args, global, out),
         Command::Send(args) => send::run(args, global, out),
+        Command::Shell(args) => shell::run(args, out),
         Command::Users(args) => users::run(args, global, out),
         Command::Mailbox(args) => mailbox::run(args, global, out),
         Command::Demo(demo::Args {}) => demo::run(out),

@@ -1,7 +1,10 @@
 //! Asks for a password: at the terminal, unseen, or as one line of stdin where a script says so.
 
+use std::env;
+use std::fmt::Display;
 use std::fs::File;
-use std::io::{self, BufRead, IsTerminal, Read, Write};
+use std::io::{self, BufRead, BufReader, IsTerminal, Read, Write};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::termios::{self, LocalModes, OptionalActions, SpecialCodeIndex, Termios};
@@ -10,6 +13,13 @@ use zeroize::Zeroizing;
 use super::report::{ExitStatus, Failure};
 use crate::credentials::PASSWORD_OCTETS_MAX;
 use crate::secret::Secret;
+
+const PASSWORD_VARIABLE: &str = "MINISMTP_PASSWORD";
+/// More than any password in a file, in octets.
+const FILE_OCTETS_MAX: u64 = 4096;
+/// What to do where a password was not sent because others could read it.
+pub(super) const UNPROTECTED_HINT: &str =
+    "`--insecure-auth` sends it all the same, for others on the way to read";
 
 /// Where a password comes from.
 #[derive(Clone, Debug, clap::Args)]
@@ -38,6 +48,40 @@ impl Source {
             ExitStatus::BadData,
             "the two passwords are not the same",
         ))
+    }
+}
+
+/// Where a client's password comes from, and how far it may go.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct ForServer {
+    /// Take the password from the first line of this file
+    #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
+    pub(super) password_file: Option<PathBuf>,
+
+    /// Send the password even where others may read it on its way
+    ///
+    /// Without this it is only sent to a server on this machine, as long as connections are not
+    /// encrypted.
+    #[arg(long)]
+    pub(super) insecure_auth: bool,
+}
+
+impl ForServer {
+    /// The password, if it need not be asked for.
+    pub(super) fn known(&self) -> Result<Option<Secret>, Failure> {
+        if let Some(path) = &self.password_file {
+            return password_from(path).map(Some);
+        }
+        let from_environment = env::var_os(PASSWORD_VARIABLE);
+        Ok(from_environment.map(|password| Secret::new(password.into_encoded_bytes())))
+    }
+
+    /// The password, asked for at the terminal if there is no other way.
+    pub(super) fn ask(&self, prompt: &str) -> Result<Secret, Failure> {
+        match self.known()? {
+            Some(password) => Ok(password),
+            None => prompt_unseen(prompt).map_err(|error| cannot_ask(&error)),
+        }
     }
 }
 
@@ -165,6 +209,40 @@ fn first_line(input: &mut dyn BufRead) -> Result<Secret, Failure> {
         ));
     }
     Ok(Secret::new(std::mem::take(&mut *line)))
+}
+
+fn password_from(path: &Path) -> Result<Secret, Failure> {
+    let cannot_read = |cause: &dyn Display| {
+        Failure::new(
+            ExitStatus::InputOutput,
+            format_args!(
+                "cannot read the password from `{}`: {cause}",
+                path.display()
+            ),
+        )
+    };
+    let file = File::open(path).map_err(|error| cannot_read(&error))?;
+    let mut line = Vec::new();
+    BufReader::new(file.take(FILE_OCTETS_MAX))
+        .read_until(b'\n', &mut line)
+        .map_err(|error| cannot_read(&error))?;
+    let password = line.strip_suffix(b"\n").unwrap_or(&line);
+    let password = password.strip_suffix(b"\r").unwrap_or(password);
+    if password.is_empty() {
+        return Err(cannot_read(&"its first line is empty"));
+    }
+    Ok(Secret::new(password))
+}
+
+/// There is no terminal to ask at.
+pub(super) fn cannot_ask(error: &io::Error) -> Failure {
+    Failure::new(
+        ExitStatus::Usage,
+        format_args!("cannot ask for the password at a terminal: {error}"),
+    )
+    .hint(format_args!(
+        "`--password-file FILE` or the variable `{PASSWORD_VARIABLE}` gives it"
+    ))
 }
 
 fn no_password(why: &str) -> Failure {

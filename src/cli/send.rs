@@ -3,11 +3,7 @@
 //! Both read a mail line by line through [`DraftReader`] and submit it over a connection of its
 //! own: a person takes minutes over a mail, and no server waits that long.
 
-use std::env;
-use std::fmt::Display;
-use std::fs::File;
-use std::io::{self, BufRead, BufReader, IsTerminal, Read};
-use std::path::{Path, PathBuf};
+use std::io::{self, BufRead, IsTerminal};
 use std::time::Duration;
 
 use memchr::memchr;
@@ -25,10 +21,6 @@ use crate::secret::Secret;
 use crate::smtp;
 use crate::smtp::client::{Cause, Outcome, Stage};
 use crate::smtp::reply::Severity;
-
-const PASSWORD_VARIABLE: &str = "MINISMTP_PASSWORD";
-/// More than any password, in octets.
-const PASSWORD_OCTETS_MAX: u64 = 4096;
 
 /// Send mail: with a menu at a terminal, or one mail from a pipe
 ///
@@ -77,16 +69,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "NAME")]
     user: Option<String>,
 
-    /// Take the password from the first line of this file
-    #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
-    password_file: Option<PathBuf>,
-
-    /// Send the password even where others may read it on its way
-    ///
-    /// Without this it is only sent to a server on this machine, as long as connections are not
-    /// encrypted.
-    #[arg(long)]
-    insecure_auth: bool,
+    #[command(flatten)]
+    password: password::ForServer,
 
     /// Wait no longer than this for any answer; otherwise as long as RFC 5321 wants, which is minutes
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
@@ -98,7 +82,7 @@ pub(super) fn run(args: &Args, global: &Global, out: &mut Output) -> Result<(), 
     let mut client = Client {
         server: &args.server,
         options: Options {
-            is_insecure_auth_allowed: args.insecure_auth,
+            is_insecure_auth_allowed: args.password.insecure_auth,
             timeout_max: args.timeout.map(Duration::from_secs),
             ..Options::default()
         },
@@ -115,14 +99,10 @@ pub(super) fn run(args: &Args, global: &Global, out: &mut Output) -> Result<(), 
 fn piped(args: &Args, client: &mut Client<'_>, out: &mut Output) -> Result<(), Failure> {
     match &args.user {
         Some(user) => {
-            let password = match known_password(args)? {
-                Some(password) => password,
-                None => password::prompt_unseen(&format!("Password of {user}: "))
-                    .map_err(|error| no_password(&error))?,
-            };
+            let password = args.password.ask(&format!("Password of {user}: "))?;
             client.options.login = Some(login(user, password));
         }
-        None if args.password_file.is_some() => {
+        None if args.password.password_file.is_some() => {
             return Err(
                 Failure::new(ExitStatus::Usage, "a password, but no user to log in as")
                     .hint("`--user NAME` says who"),
@@ -208,12 +188,12 @@ fn ask_login(
             }
         },
     };
-    let password = match known_password(args)? {
+    let password = match args.password.known()? {
         Some(password) => password,
         None => match password::prompt_unseen("Password: ") {
             Ok(password) => password,
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
-            Err(error) => return Err(no_password(&error)),
+            Err(error) => return Err(password::cannot_ask(&error)),
         },
     };
     Ok(Some(login(&user, password)))
@@ -271,27 +251,28 @@ impl Client<'_> {
                 }
             }
         };
-        submit(self.server, &self.options, message, &mut trace)
-            .map_err(|error| no_connection(&error))
+        Ok(submit(self.server, &self.options, message, &mut trace)?)
     }
 }
 
-fn no_connection(error: &DialError) -> Failure {
-    match error {
-        DialError::NoSuchHost { .. } => {
-            Failure::new(ExitStatus::NoHost, error).hint("`--server HOST:PORT` names the server")
+impl From<DialError> for Failure {
+    fn from(error: DialError) -> Self {
+        match &error {
+            DialError::NoSuchHost { .. } => {
+                Self::new(ExitStatus::NoHost, error).hint("`--server HOST:PORT` names the server")
+            }
+            DialError::CannotConnect { attempts, .. } => {
+                let is_here = attempts
+                    .iter()
+                    .all(|(address, _)| address.ip().is_loopback());
+                Self::new(ExitStatus::TryAgain, error).hint(if is_here {
+                    "`minismtp serve` starts a server, `--server HOST:PORT` names another"
+                } else {
+                    "`--server HOST:PORT` names the server; is it running?"
+                })
+            }
+            DialError::Network(_) => Self::new(ExitStatus::InputOutput, error),
         }
-        DialError::CannotConnect { attempts, .. } => {
-            let is_here = attempts
-                .iter()
-                .all(|(address, _)| address.ip().is_loopback());
-            Failure::new(ExitStatus::TryAgain, error).hint(if is_here {
-                "`minismtp serve` starts a server, `--server HOST:PORT` names another"
-            } else {
-                "`--server HOST:PORT` names the server; is it running?"
-            })
-        }
-        DialError::Network(_) => Failure::new(ExitStatus::InputOutput, error),
     }
 }
 
@@ -317,9 +298,7 @@ fn refusal(failure: &smtp::client::Failure) -> Failure {
             told.hint("`--server HOST:PORT` names the server; is that its SMTP port?")
         }
         Cause::LoginNotOffered => told.hint("without `--user` the mail is sent without a login"),
-        Cause::PasswordNotAllowed => {
-            told.hint("`--insecure-auth` sends it all the same, for others on the way to read")
-        }
+        Cause::PasswordNotAllowed => told.hint(password::UNPROTECTED_HINT),
         _ => told,
     }
 }
@@ -348,48 +327,6 @@ fn login(user: &str, password: Secret) -> Login {
         user: user.to_owned(),
         password,
     }
-}
-
-/// The password, if it need not be asked for.
-fn known_password(args: &Args) -> Result<Option<Secret>, Failure> {
-    if let Some(path) = &args.password_file {
-        return password_from(path).map(Some);
-    }
-    let from_environment = env::var_os(PASSWORD_VARIABLE);
-    Ok(from_environment.map(|password| Secret::new(password.into_encoded_bytes())))
-}
-
-fn password_from(path: &Path) -> Result<Secret, Failure> {
-    let cannot_read = |cause: &dyn Display| {
-        Failure::new(
-            ExitStatus::InputOutput,
-            format_args!(
-                "cannot read the password from `{}`: {cause}",
-                path.display()
-            ),
-        )
-    };
-    let file = File::open(path).map_err(|error| cannot_read(&error))?;
-    let mut line = Vec::new();
-    BufReader::new(file.take(PASSWORD_OCTETS_MAX))
-        .read_until(b'\n', &mut line)
-        .map_err(|error| cannot_read(&error))?;
-    let password = line.strip_suffix(b"\n").unwrap_or(&line);
-    let password = password.strip_suffix(b"\r").unwrap_or(password);
-    if password.is_empty() {
-        return Err(cannot_read(&"its first line is empty"));
-    }
-    Ok(Secret::new(password))
-}
-
-fn no_password(error: &io::Error) -> Failure {
-    Failure::new(
-        ExitStatus::Usage,
-        format_args!("cannot ask for the password at a terminal: {error}"),
-    )
-    .hint(format_args!(
-        "`--password-file FILE` or the variable `{PASSWORD_VARIABLE}` gives it"
-    ))
 }
 
 fn cannot_read_mail(error: &io::Error) -> Failure {
@@ -441,6 +378,8 @@ fn read_line(input: &mut dyn BufRead) -> io::Result<Option<Vec<u8>>> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::BufReader;
+
     use super::*;
 
     #[test]

@@ -2,18 +2,25 @@
 //!
 //! [`submit::submit`] dials, lets [`crate::smtp::client`] talk, and gives back either that no
 //! connection came about ([`DialError`]) or what was said on it
-//! ([`crate::smtp::client::Outcome`]).
+//! ([`crate::smtp::client::Outcome`]). [`access::Access`] dials and carries on a conversation
+//! ([`crate::pop3::client`]) for as long as its caller likes.
 
 use std::fmt;
 use std::io;
-use std::net::{Ipv6Addr, SocketAddr};
+use std::net::{Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::str::FromStr;
 use std::time::Duration;
 
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+pub mod access;
 pub mod submit;
 
-/// The port where none is named.
-pub const PORT_DEFAULT: u16 = 2525;
+/// The port of a mail server where none is named.
+pub const SMTP_PORT_DEFAULT: u16 = 2525;
+/// The port for mailbox access where none is named: the one that `serve --lab` has.
+pub const ACCESS_PORT_DEFAULT: u16 = 1110;
 /// How long one address of a server may take to answer a call.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -26,11 +33,14 @@ pub struct ServerAddress {
     pub port: u16,
 }
 
-impl FromStr for ServerAddress {
-    type Err = ServerAddressError;
-
-    /// Takes `HOST`, `HOST:PORT`, `[IPV6]`, `[IPV6]:PORT` or an IPv6 address alone.
-    fn from_str(text: &str) -> Result<Self, ServerAddressError> {
+impl ServerAddress {
+    /// Takes `HOST`, `HOST:PORT`, `[IPV6]`, `[IPV6]:PORT` or an IPv6 address alone, and the port
+    /// where the text has none.
+    ///
+    /// # Errors
+    ///
+    /// The text names no server.
+    pub fn parse(text: &str, port_default: u16) -> Result<Self, ServerAddressError> {
         let (host, port) = if let Some(rest) = text.strip_prefix('[') {
             let (host, rest) = rest.split_once(']').ok_or(ServerAddressError::Host)?;
             host.parse::<Ipv6Addr>()
@@ -52,7 +62,7 @@ impl FromStr for ServerAddress {
             return Err(ServerAddressError::Host);
         }
         let port = match port {
-            None => PORT_DEFAULT,
+            None => port_default,
             Some(port) => match port.parse() {
                 Ok(port) if port > 0 => port,
                 _ => return Err(ServerAddressError::Port),
@@ -60,6 +70,15 @@ impl FromStr for ServerAddress {
         };
         let host = host.to_owned();
         Ok(Self { host, port })
+    }
+}
+
+impl FromStr for ServerAddress {
+    type Err = ServerAddressError;
+
+    /// Takes a mail server, as [`ServerAddress::parse`] does.
+    fn from_str(text: &str) -> Result<Self, ServerAddressError> {
+        Self::parse(text, SMTP_PORT_DEFAULT)
     }
 }
 
@@ -106,6 +125,44 @@ pub enum DialError {
     /// The system gives us nothing to talk with.
     #[error("cannot use the network: {0}")]
     Network(io::Error),
+}
+
+fn resolve(server: &ServerAddress) -> Result<Vec<SocketAddr>, DialError> {
+    let no_such_host = |cause| DialError::NoSuchHost {
+        host: server.host.clone(),
+        cause,
+    };
+    let addresses: Vec<_> = (server.host.as_str(), server.port)
+        .to_socket_addrs()
+        .map_err(no_such_host)?
+        .collect();
+    if addresses.is_empty() {
+        return Err(no_such_host(io::Error::other("it has no address")));
+    }
+    Ok(addresses)
+}
+
+/// Tries each address in turn: `localhost` is often two, with a server on one.
+async fn dial(
+    server: &ServerAddress,
+    addresses: &[SocketAddr],
+    timeout_max: Option<Duration>,
+) -> Result<TcpStream, DialError> {
+    let wait = timeout_max.map_or(CONNECT_TIMEOUT, |max| max.min(CONNECT_TIMEOUT));
+    let mut attempts = Vec::new();
+    for &address in addresses {
+        let connected = timeout(wait, TcpStream::connect(address))
+            .await
+            .unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "timed out")));
+        match connected {
+            Ok(stream) => return Ok(stream),
+            Err(cause) => attempts.push((address, cause)),
+        }
+    }
+    Err(DialError::CannotConnect {
+        server: server.clone(),
+        attempts,
+    })
 }
 
 fn attempts_text(attempts: &[(SocketAddr, io::Error)]) -> String {

@@ -4,12 +4,11 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use tokio::net::TcpStream;
 use tokio::sync::watch;
-use tokio::time::timeout;
 
 use crate::address::is_domain;
 use crate::message::outgoing::Outgoing;
@@ -21,7 +20,7 @@ use crate::smtp::client::{Outcome, Settings, Submission};
 use crate::smtp::limits::BLOCK_TIMEOUT;
 use crate::wire::{Machine, Step};
 
-use super::{CONNECT_TIMEOUT, DialError, ServerAddress};
+use super::{DialError, ServerAddress, dial, resolve};
 
 /// How to talk to a server.
 #[derive(Clone, Debug, Default)]
@@ -66,44 +65,6 @@ pub fn submit(
             conclude(&mut submission, &mut trace);
         }
         Ok(submission.outcome())
-    })
-}
-
-fn resolve(server: &ServerAddress) -> Result<Vec<SocketAddr>, DialError> {
-    let no_such_host = |cause| DialError::NoSuchHost {
-        host: server.host.clone(),
-        cause,
-    };
-    let addresses: Vec<_> = (server.host.as_str(), server.port)
-        .to_socket_addrs()
-        .map_err(no_such_host)?
-        .collect();
-    if addresses.is_empty() {
-        return Err(no_such_host(io::Error::other("it has no address")));
-    }
-    Ok(addresses)
-}
-
-/// Tries each address in turn: `localhost` is often two, with a server on one.
-async fn dial(
-    server: &ServerAddress,
-    addresses: &[SocketAddr],
-    timeout_max: Option<Duration>,
-) -> Result<TcpStream, DialError> {
-    let wait = timeout_max.map_or(CONNECT_TIMEOUT, |max| max.min(CONNECT_TIMEOUT));
-    let mut attempts = Vec::new();
-    for &address in addresses {
-        let connected = timeout(wait, TcpStream::connect(address))
-            .await
-            .unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "timed out")));
-        match connected {
-            Ok(stream) => return Ok(stream),
-            Err(cause) => attempts.push((address, cause)),
-        }
-    }
-    Err(DialError::CannotConnect {
-        server: server.clone(),
-        attempts,
     })
 }
 

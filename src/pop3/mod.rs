@@ -26,6 +26,7 @@
 //! - In the lab USER alone opens a mailbox. A PASS that follows is answered as if it were right,
 //!   and AUTH PLAIN takes any password, so that mail programs work there too.
 
+pub mod client;
 pub mod command;
 pub mod limits;
 mod maildrop;

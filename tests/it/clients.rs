@@ -22,7 +22,12 @@ pub(crate) fn is_installed(program: &str) -> bool {
 }
 
 /// A client in a neutral environment.
-fn client(sandbox: &Sandbox, program: &str, arguments: &[&str], stdin: impl AsRef<[u8]>) -> Output {
+pub(crate) fn client(
+    sandbox: &Sandbox,
+    program: &str,
+    arguments: &[&str],
+    stdin: impl AsRef<[u8]>,
+) -> Output {
     let mut command = Command::new(program);
     command
         .args(arguments)

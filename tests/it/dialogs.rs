@@ -9,25 +9,42 @@
 //! |------------------|----------------------------------------------------------------------|
 //! | `serve: FLAGS`   | the server runs with these flags (before the first connection)       |
 //! | `user: NAME PW`  | one more user beside the lab's three                                 |
+//! | `mail: NAME TEXT`| this user has got a message from Stallings with this body            |
 //! | `---`            | a new connection; the old one is closed                              |
 //! | `--- ehlo`       | a new connection, greeting read and EHLO said                        |
+//! | `--- login`      | a new connection, greeting read and Andrew's mailbox open (POP3)     |
 //! | `C: TEXT`        | the client sends the text and CRLF                                   |
 //! | `L: TEXT`        | the client sends the text and a bare LF                              |
 //! | `S: GLOB`        | one line from the server; `*` is any text                            |
-//! | `S+ GLOB`        | one reply from the server, each of its lines so                      |
+//! | `S+ GLOB`        | one reply from the server, each of its lines so (SMTP)               |
 //! | `E:`             | the server closes                                                    |
-//! | `N: NAME NUMBER` | this user's mailbox now holds so many messages                       |
-//!
-//! A dialog of POP3 is with the mailbox access port, where every line from the server is a reply.
+//! | `N: NAME NUMBER` | this user's mailbox now holds so many messages; nothing that the     |
+//! |                  | connection still says may change that                                |
 //!
 //! In client lines `{x*300}` stands for three hundred `x`, `{0d}` for the octet with that code.
 
 use std::fs;
-use std::net::SocketAddr;
-use std::path::Path;
 
+use crate::pop::Pop;
 use crate::sandbox::{Sandbox, Server};
 use crate::smtp::Smtp;
+
+/// What is spoken, and the directory of its dialogs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Protocol {
+    Pop3,
+    Smtp,
+}
+
+impl Protocol {
+    fn directory(self) -> String {
+        let name = match self {
+            Self::Pop3 => "pop3",
+            Self::Smtp => "smtp",
+        };
+        format!("{}/tests/dialogs/{name}", env!("CARGO_MANIFEST_DIR"))
+    }
+}
 
 /// How the client's lines are cut into segments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +57,7 @@ enum Pace {
 /// One line of a dialog.
 #[derive(Debug)]
 enum Line {
-    Connect { ehlo: bool },
+    Connect { is_introduced: bool },
     Client(Vec<u8>),
     Server(String),
     WholeReply(String),
@@ -53,6 +70,7 @@ enum Line {
 struct Dialog {
     flags: Vec<String>,
     users: Vec<(String, String)>,
+    mails: Vec<(String, Vec<u8>)>,
     lines: Vec<(usize, Line)>,
 }
 
@@ -73,8 +91,13 @@ fn parse(text: &str) -> Dialog {
                 dialog.users.push((name.to_owned(), password.to_owned()));
                 continue;
             }
+            "mail:" => {
+                let (name, text) = rest.split_once(' ').unwrap();
+                dialog.mails.push((name.to_owned(), expand(text)));
+                continue;
+            }
             "---" => Line::Connect {
-                ehlo: rest == "ehlo",
+                is_introduced: matches!(rest, "ehlo" | "login"),
             },
             "C:" => Line::Client([expand(rest), b"\r\n".to_vec()].concat()),
             "L:" => Line::Client([expand(rest), b"\n".to_vec()].concat()),
@@ -139,22 +162,63 @@ fn fits(pattern: &str, text: &str) -> bool {
         .any(|at| fits(rest, &text[at..]))
 }
 
+/// The client's side of a connection.
+enum Connection {
+    Pop3(Pop),
+    Smtp(Smtp),
+}
+
+impl Connection {
+    fn raw(&mut self, octets: &[u8]) {
+        match self {
+            Self::Pop3(pop) => pop.raw(octets),
+            Self::Smtp(smtp) => smtp.raw(octets),
+        }
+    }
+
+    fn trickle(&mut self, octets: &[u8]) {
+        for octet in octets {
+            self.raw(&[*octet]);
+        }
+    }
+
+    fn try_raw(&mut self, octets: &[u8]) {
+        match self {
+            Self::Pop3(pop) => pop.try_raw(octets),
+            Self::Smtp(smtp) => smtp.try_raw(octets),
+        }
+    }
+
+    /// The lines of the next reply; where only the command tells how many there are, one.
+    fn reply(&mut self) -> Vec<String> {
+        match self {
+            Self::Pop3(pop) => vec![pop.read_line()],
+            Self::Smtp(smtp) => smtp.reply().lines,
+        }
+    }
+
+    fn rest(&mut self) -> String {
+        match self {
+            Self::Pop3(pop) => pop.rest(),
+            Self::Smtp(smtp) => smtp.rest(),
+        }
+    }
+}
+
 /// A player in mid-dialog.
 struct Player<'a> {
+    protocol: Protocol,
     server: &'a Server,
-    /// Where to connect, and what is spoken there.
-    address: SocketAddr,
-    is_pop3: bool,
     pace: Pace,
-    connection: Option<Smtp>,
+    connection: Option<Connection>,
     /// Lines of the last reply not yet compared.
     unread: Vec<String>,
-    /// All that the server said, ids of messages left out.
+    /// All that the server said over SMTP, ids of messages left out.
     heard: Vec<String>,
 }
 
 impl Player<'_> {
-    fn connection(&mut self) -> &mut Smtp {
+    fn connection(&mut self) -> &mut Connection {
         self.connection
             .as_mut()
             .expect("a dialog begins with `---`")
@@ -162,15 +226,13 @@ impl Player<'_> {
 
     /// The next reply's lines, or what is left of the one being read.
     fn reply(&mut self) -> Vec<String> {
-        if self.is_pop3 {
-            let line = self.connection().read_line().unwrap();
-            let line = line.unwrap_or_else(|| "(closed)".to_owned());
-            self.heard.push(line.clone());
-            return vec![line];
-        }
         if self.unread.is_empty() {
-            self.unread = self.connection().reply().lines;
-            for line in &self.unread {
+            self.unread = self.connection().reply();
+            let comparable = match self.protocol {
+                Protocol::Pop3 => &[],
+                Protocol::Smtp => self.unread.as_slice(),
+            };
+            for line in comparable {
                 let line = line.split(" queued as ").next().unwrap();
                 self.heard.push(line.to_owned());
             }
@@ -186,13 +248,19 @@ impl Player<'_> {
         sandbox: &Sandbox,
     ) -> Result<(), String> {
         match line {
-            Line::Connect { ehlo } => {
-                let connection = if *ehlo {
-                    self.server.hello()
-                } else {
-                    Smtp::connect(self.address)
-                };
-                self.connection = Some(connection);
+            Line::Connect { is_introduced } => {
+                self.connection = None;
+                let server = self.server;
+                self.connection = Some(match (self.protocol, is_introduced) {
+                    (Protocol::Smtp, true) => Connection::Smtp(server.hello()),
+                    (Protocol::Smtp, false) => Connection::Smtp(Smtp::connect(server.address())),
+                    (Protocol::Pop3, true) => {
+                        Connection::Pop3(server.maildrop("Andrew", "@dministr@tor"))
+                    }
+                    (Protocol::Pop3, false) => {
+                        Connection::Pop3(Pop::connect(server.pop3_address()))
+                    }
+                });
                 if self.pace == Pace::AllAtOnce {
                     let mut all = Vec::new();
                     for (_, line) in later {
@@ -202,7 +270,7 @@ impl Player<'_> {
                             _ => {}
                         }
                     }
-                    self.connection().try_raw(all);
+                    self.connection().try_raw(&all);
                 }
             }
             Line::Client(octets) => match self.pace {
@@ -245,31 +313,29 @@ impl Player<'_> {
 }
 
 /// Plays a dialog at a pace; gives all that the server said.
-fn play(protocol: &str, name: &str, text: &str, pace: Pace) -> Vec<String> {
+fn play(protocol: Protocol, name: &str, text: &str, pace: Pace) -> Vec<String> {
     let dialog = parse(text);
     let mut sandbox = Sandbox::lab();
     for (user, password) in &dialog.users {
         sandbox = sandbox.user(user, password);
     }
-    let is_pop3 = protocol == "pop3";
-    let mut flags: Vec<_> = dialog.flags.iter().map(String::as_str).collect();
-    if is_pop3 {
-        flags.extend(["--pop3-port", "0"]);
-    }
-    let mut server = sandbox.serve(&flags);
-    let address = if is_pop3 {
-        let line = server.next_listener();
-        line.strip_prefix("listening pop3 ")
-            .unwrap()
-            .parse()
-            .unwrap()
-    } else {
-        server.address()
+    let flags: Vec<_> = dialog.flags.iter().map(String::as_str).collect();
+    let server = match protocol {
+        Protocol::Pop3 => sandbox.serve_pop3(&flags),
+        Protocol::Smtp => sandbox.serve(&flags),
     };
+    for (user, text) in &dialog.mails {
+        let to = format!("{user}@localhost");
+        let head = format!("From: stallings@localhost\nTo: {to}\nSubject: dialog\n\n");
+        server.deliver(
+            "stallings@localhost",
+            &[&to],
+            [head.as_bytes(), text, b"\n"].concat(),
+        );
+    }
     let mut player = Player {
+        protocol,
         server: &server,
-        address,
-        is_pop3,
         pace,
         connection: None,
         unread: Vec::new(),
@@ -291,57 +357,75 @@ fn play(protocol: &str, name: &str, text: &str, pace: Pace) -> Vec<String> {
     player.heard
 }
 
-fn path(protocol: &str, name: &str) -> String {
-    format!(
-        "{}/tests/dialogs/{protocol}/{name}.txt",
-        env!("CARGO_MANIFEST_DIR")
-    )
-}
-
-fn play_at_every_pace(protocol: &str, name: &str) {
-    let text = fs::read_to_string(path(protocol, name)).unwrap();
+fn play_at_every_pace(protocol: Protocol, name: &str) {
+    let text = fs::read_to_string(format!("{}/{name}.txt", protocol.directory())).unwrap();
     let lines = play(protocol, name, &text, Pace::LineByLine);
-    assert_eq!(
-        lines,
-        play(protocol, name, &text, Pace::OctetByOctet),
-        "{name}: octet by octet"
-    );
-    assert_eq!(
-        lines,
-        play(protocol, name, &text, Pace::AllAtOnce),
-        "{name}: all at once"
-    );
+    for pace in [Pace::OctetByOctet, Pace::AllAtOnce] {
+        assert_eq!(lines, play(protocol, name, &text, pace), "{name}: {pace:?}");
+    }
 }
 
 macro_rules! dialogs {
-    ($protocol:literal: $($name:ident)*) => {
-        $(
-            #[test]
-            fn $name() {
-                play_at_every_pace($protocol, stringify!($name));
-            }
-        )*
+    ($module:ident $protocol:ident: $($name:ident)*) => {
+        mod $module {
+            use super::{Protocol, is_played, play_at_every_pace};
 
-        #[test]
-        fn every_dialog_is_played() {
-            let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/dialogs").join($protocol);
-            let mut files: Vec<_> = fs::read_dir(directory)
-                .unwrap()
-                .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-                .collect();
-            files.sort();
-            let mut played = vec![$(concat!(stringify!($name), ".txt")),*];
-            played.sort_unstable();
-            assert_eq!(files, played);
-            for name in [$(stringify!($name)),*] {
-                let dialog = parse(&fs::read_to_string(path($protocol, name)).unwrap());
-                assert!(matches!(dialog.lines[0].1, Line::Connect { .. }), "{name}");
+            $(
+                #[test]
+                fn $name() {
+                    play_at_every_pace(Protocol::$protocol, stringify!($name));
+                }
+            )*
+
+            #[test]
+            fn every_dialog_is_played() {
+                is_played(Protocol::$protocol, &[$(stringify!($name)),*]);
             }
         }
     };
 }
 
-dialogs! { "smtp":
+/// Fails unless these are all dialogs there are, and each begins with a connection.
+fn is_played(protocol: Protocol, names: &[&str]) {
+    let mut files: Vec<_> = fs::read_dir(protocol.directory())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    files.sort();
+    let mut played: Vec<_> = names.iter().map(|name| format!("{name}.txt")).collect();
+    played.sort_unstable();
+    assert_eq!(files, played);
+    for file in files {
+        let text = fs::read_to_string(format!("{}/{file}", protocol.directory())).unwrap();
+        let dialog = parse(&text);
+        assert!(matches!(dialog.lines[0].1, Line::Connect { .. }), "{file}");
+    }
+}
+
+dialogs! {
+    pop3 Pop3:
+        commands_and_states
+        lab
+        lab_texts
+        logins
+    authorization
+    capabilities
+    deletions
+    lab_passwords
+    lab_send
+    lab_users
+    lf_session
+    line_too_long
+    lists
+    other_protocols
+    read_and_delete
+    retrieval
+    syntax
+    unknown_users
+}
+
+dialogs! {
+    smtp Smtp:
     address_literals_and_odd_addresses
     argument_where_none_belongs
     auth_bad_base64
@@ -382,18 +466,6 @@ dialogs! { "smtp":
     two_messages
     unknown_recipients
     unknown_verbs
-}
-
-mod pop3 {
-    use super::*;
-
-    dialogs! { "pop3":
-        commands_and_states
-        deletions
-        lab
-        lab_texts
-        logins
-    }
 }
 
 #[test]

@@ -6,6 +6,7 @@
 #![expect(clippy::print_stdout, reason = "a test that is skipped says why")]
 
 mod fake;
+mod pop;
 mod sandbox;
 mod smtp;
 
@@ -16,9 +17,12 @@ mod demo;
 mod dialogs;
 mod lab;
 mod mailbox;
+mod pop3;
+mod pop_clients;
 mod readme;
 mod send;
 mod serve;
+mod shell;
 mod smuggling;
 mod tidy;
 mod users;

@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::pop::Pop;
 use crate::smtp::Smtp;
 
 /// How long a test waits for something that should come at once.
@@ -146,6 +147,13 @@ impl Sandbox {
         let mut command = self.command(&["serve", "--port", "0"]);
         command.arg("--root").arg(&self.root).args(arguments);
         Server::start(command)
+    }
+
+    /// Starts a server with mailbox access, both on free ports, and waits until both accept.
+    pub(crate) fn serve_pop3(&self, arguments: &[&str]) -> Server {
+        let mut server = self.serve(&[&["--pop3-port", "0"], arguments].concat());
+        server.next_listener();
+        server
     }
 }
 
@@ -339,11 +347,39 @@ impl Server {
     /// Where it takes SMTP.
     #[track_caller]
     pub(crate) fn address(&self) -> SocketAddr {
-        let line = &self.listeners[0];
-        let address = line
-            .strip_prefix("listening smtp ")
-            .and_then(|a| a.parse().ok());
-        address.unwrap_or_else(|| panic!("not an SMTP listener: {line:?}"))
+        self.listener("smtp")
+    }
+
+    /// Where it gives access to mailboxes.
+    #[track_caller]
+    pub(crate) fn pop3_address(&self) -> SocketAddr {
+        self.listener("pop3")
+    }
+
+    #[track_caller]
+    fn listener(&self, protocol: &str) -> SocketAddr {
+        let address = |line: &String| {
+            let rest = line.strip_prefix("listening ")?.strip_prefix(protocol)?;
+            rest.strip_prefix(' ')?.parse().ok()
+        };
+        let found = self.listeners.iter().find_map(address);
+        found.unwrap_or_else(|| panic!("no {protocol} listener: {:?}", self.listeners))
+    }
+
+    /// A new connection for mailbox access, its greeting read.
+    #[track_caller]
+    pub(crate) fn pop3(&self) -> Pop {
+        let mut pop = Pop::connect(self.pop3_address());
+        pop.expect("+OK");
+        pop
+    }
+
+    /// A new connection with a mailbox open.
+    #[track_caller]
+    pub(crate) fn maildrop(&self, user: &str, password: &str) -> Pop {
+        let mut pop = self.pop3();
+        pop.login(user, password);
+        pop
     }
 
     /// A new connection, its greeting read.

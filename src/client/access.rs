@@ -1,0 +1,215 @@
+//! Dials a mailbox access server and carries on a [`Conversation`] over the connection.
+//!
+//! What is here is blocking to its caller, a person or a script who waits for each answer.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use tokio::runtime::Runtime;
+
+use super::{DialError, ServerAddress, dial, resolve};
+use crate::net::stream::{Read, Stream};
+use crate::pop3::client::{Conversation, MalformedAnswer, Part, Request, Status};
+use crate::pop3::limits::ANSWER_TIMEOUT;
+
+/// How long the server may take nothing of what is sent.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// An open connection.
+#[derive(Debug)]
+pub struct Access {
+    runtime: Runtime,
+    stream: Stream,
+    conversation: Conversation,
+    is_local: bool,
+}
+
+/// Why there was no answer, and to what. The connection is of no more use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// What was asked, as a person calls it.
+    pub asked: &'static str,
+    /// What went wrong.
+    pub cause: Cause,
+}
+
+/// What went wrong with a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// The connection ended.
+    Lost,
+    /// The server took too long.
+    TimedOut,
+    /// The server said what is no answer at all.
+    Malformed(MalformedAnswer),
+}
+
+impl std::error::Error for Failure {}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let asked = self.asked;
+        match &self.cause {
+            Cause::Lost => write!(
+                f,
+                "the connection was lost before the answer to {asked} came"
+            ),
+            Cause::TimedOut => write!(f, "timed out waiting for the answer to {asked}"),
+            Cause::Malformed(error) => {
+                write!(f, "the server does not speak POP3: {error}")
+            }
+        }
+    }
+}
+
+impl Access {
+    /// Dials. The server speaks first: see [`Access::greeting`].
+    ///
+    /// # Errors
+    ///
+    /// No connection came about.
+    pub fn dial(server: &ServerAddress) -> Result<Self, DialError> {
+        let addresses = resolve(server)?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(DialError::Network)?;
+        let stream = runtime.block_on(dial(server, &addresses, None))?;
+        let peer = stream.peer_addr().map_err(DialError::Network)?;
+        Ok(Self {
+            stream: Stream::new(stream),
+            runtime,
+            conversation: Conversation::new(),
+            is_local: peer.ip().to_canonical().is_loopback(),
+        })
+    }
+
+    /// Whether nobody else can read what is sent: the server is on this machine.
+    #[must_use]
+    pub fn is_private(&self) -> bool {
+        self.is_local
+    }
+
+    /// Waits for the server's first words.
+    ///
+    /// # Errors
+    ///
+    /// They did not come.
+    pub fn greeting(&mut self) -> Result<Status, Failure> {
+        self.hear("the call", &mut |_| ())
+    }
+
+    /// Asks for something and waits for the whole answer, whose parts are given to `take` as they
+    /// come.
+    ///
+    /// # Errors
+    ///
+    /// The answer did not come, or not all of it.
+    pub fn ask(
+        &mut self,
+        request: &Request,
+        take: &mut dyn FnMut(&Part),
+    ) -> Result<Status, Failure> {
+        let asked = request.verb();
+        let octets = self.conversation.ask(request);
+        let deadline = Instant::now() + WRITE_TIMEOUT;
+        // A server that hung up may have said why: what is to be read tells.
+        let written = self.runtime.block_on(self.stream.write(&octets, deadline));
+        self.hear(asked, take).map_err(|failure| match written {
+            Err(_) if failure.cause == Cause::TimedOut => Failure {
+                asked,
+                cause: Cause::Lost,
+            },
+            _ => failure,
+        })
+    }
+
+    /// Ends the connection.
+    pub fn close(self) {
+        self.runtime.block_on(self.stream.close());
+    }
+
+    fn hear(
+        &mut self,
+        asked: &'static str,
+        take: &mut dyn FnMut(&Part),
+    ) -> Result<Status, Failure> {
+        let failure = |cause| Failure { asked, cause };
+        let mut status = None;
+        loop {
+            let heard = self.conversation.part();
+            match heard.map_err(|error| failure(Cause::Malformed(error)))? {
+                Some(part) => {
+                    take(&part);
+                    if let Part::Status(first) = part {
+                        status = Some(first);
+                    }
+                }
+                None if self.conversation.is_answered() => break,
+                None => self.read().map_err(failure)?,
+            }
+        }
+        status.ok_or_else(|| failure(Cause::Lost))
+    }
+
+    fn read(&mut self) -> Result<(), Cause> {
+        let (stream, conversation) = (&self.stream, &mut self.conversation);
+        let deadline = Instant::now() + ANSWER_TIMEOUT;
+        let read = stream.read(deadline, |octets| conversation.receive(octets));
+        match self.runtime.block_on(read) {
+            Ok(Read::Octets) => Ok(()),
+            Ok(Read::TimedOut) => Err(Cause::TimedOut),
+            Ok(Read::End) | Err(_) => Err(Cause::Lost),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead, BufReader, Write};
+    use std::net::TcpListener;
+
+    use super::*;
+
+    /// A server for one connection that says these lines in turn, one for each that it reads.
+    fn access(answers: &'static [&'static str]) -> Access {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+            for answer in answers {
+                stream.write_all(answer.as_bytes()).unwrap();
+                lines.next();
+            }
+        });
+        Access::dial(&address.parse().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn an_answer_is_taken_as_it_comes() {
+        let mut access = access(&["+OK hello\r\n", "+OK\r\n..a\r\nb\r\n.\r\n", "-ERR none\r\n"]);
+        assert!(access.is_private());
+        assert_eq!(access.greeting().unwrap().text(), "hello");
+        let mut text = Vec::new();
+        let mut take = |part: &Part| {
+            if let Part::Text(piece) = part {
+                text.extend_from_slice(piece);
+            }
+        };
+        assert!(access.ask(&Request::Read, &mut take).unwrap().is_ok);
+        assert!(!access.ask(&Request::Read, &mut take).unwrap().is_ok);
+        assert_eq!(text, b".a\nb\n");
+        access.close();
+    }
+
+    #[test]
+    fn a_lost_connection_and_nonsense_are_told_apart() {
+        let mut lost = access(&["+OK\r\n"]);
+        lost.greeting().unwrap();
+        let failure = lost.ask(&Request::Done, &mut |_| ()).unwrap_err();
+        assert_eq!((failure.asked, failure.cause), ("DONEU", Cause::Lost));
+        let failure = access(&["220 mx\r\n"]).greeting().unwrap_err();
+        assert!(matches!(failure.cause, Cause::Malformed(_)), "{failure}");
+    }
+}
