@@ -282,6 +282,14 @@ impl Root {
 
     fn delete(&self, args: &DeleteArgs, out: &mut Output) -> Result<(), Failure> {
         let (store, user) = self.user(&args.name)?;
+        // A mail client that has the mailbox open counts on its numbers.
+        let _lock = store.lock(&user)?.ok_or_else(|| {
+            Failure::new(
+                ExitStatus::TryAgain,
+                format_args!("a mail client has the mailbox of {user} open"),
+            )
+            .hint("try again when it is done")
+        })?;
         let count = store.open(&user)?.count();
         let mut numbers = std::collections::BTreeSet::new();
         for which in &args.which {

@@ -111,7 +111,10 @@ impl Clerk {
 
     fn users(&self) -> Answer {
         match self.office.credentials().list() {
-            Ok(users) => Answer::Users(users),
+            Ok(mut users) => {
+                users.sort_by_key(UserName::key);
+                Answer::Users(users)
+            }
             Err(error) => self.try_later("users", &error),
         }
     }

@@ -46,14 +46,14 @@ impl Terminal {
             .args(["-c", "tty; stty echo; exec \"$@\"", "sh"])
             .arg(command.get_program())
             .args(command.get_args())
-            .current_dir(command.get_current_dir().unwrap());
+            .current_dir(command.get_current_dir().unwrap())
+            .env("TERM", "dumb");
         for (name, value) in command.get_envs() {
             match value {
                 Some(value) => shell.env(name, value),
                 None => shell.env_remove(name),
             };
         }
-        shell.env("TERM", "dumb");
         let patience = u64::try_from(PATIENCE.as_millis()).unwrap();
         let mut session = spawn_command(shell, Some(patience)).unwrap();
         let device = session.read_line().unwrap();

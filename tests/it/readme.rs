@@ -33,8 +33,9 @@ use crate::sandbox::{PATIENCE, Sandbox, replaced};
 
 const README: &str = include_str!("../../README.md");
 
-/// The port that the README's examples use.
+/// The ports that the README's examples use, for SMTP and for mailbox access.
 const PORT: &str = "2525";
+const ACCESS_PORT: &str = "1110";
 
 /// Programs that need not be installed. Without one, its section ends there.
 const CLIENTS: [&str; 5] = ["curl", "msmtp", "nc", "python3", "swaks"];
@@ -59,7 +60,7 @@ const TIMES: [&str; 4] = [
 ];
 
 /// Words that differ from run to run, by what stands before and after them.
-const WORDS: [(&str, &str); 12] = [
+const WORDS: [(&str, &str); 13] = [
     ("A server runs on 127.0.0.1:", ","),
     ("The mailbox of Andrew, ", "/Andrew/"),
     (" peer=127.0.0.1:", ""),
@@ -72,6 +73,7 @@ const WORDS: [(&str, &str); 12] = [
     ("250-", " greets"),
     ("221 2.0.0 ", " closing"),
     ("\tby ", " with"),
+    ("+OK ", " POP3 server ready"),
 ];
 
 #[test]
@@ -223,6 +225,7 @@ struct Reader {
     stdin: ChildStdin,
     answers: Receiver<String>,
     port: String,
+    access_port: String,
     server: Option<Running>,
     servers: usize,
 }
@@ -248,7 +251,8 @@ impl Reader {
 
         let path = std::env::var_os("PATH").unwrap_or_default();
         let path = std::iter::once(programs).chain(std::env::split_paths(&path));
-        let port = free_port();
+        let port = free_port(None);
+        let access_port = free_port(Some(&port));
         let mut command = Command::new("bash");
         for (name, _) in std::env::vars_os() {
             let name = name.to_string_lossy();
@@ -287,6 +291,7 @@ impl Reader {
             stdin,
             answers,
             port,
+            access_port,
             server: None,
             servers: 0,
         };
@@ -325,7 +330,7 @@ impl Reader {
     /// Runs a command in the shell itself; gives the exit code and what was printed.
     fn run(&mut self, command: &str) -> (String, String) {
         let [script, output] = ["step.sh", "step.out"].map(|name| self.sandbox.beside(name));
-        fs::write(&script, command.replace(PORT, &self.port) + "\n").unwrap();
+        fs::write(&script, self.with_free_ports(command) + "\n").unwrap();
         let (script, printed) = (script.display(), output.display());
         let status = self.ask(&format!(
             "(exit $_status); . {script} < /dev/null > {printed} 2>&1; _status=$?; echo $_status"
@@ -350,7 +355,7 @@ impl Reader {
         self.stop_server();
         self.servers += 1;
         let screen = self.sandbox.beside(&format!("server.{}", self.servers));
-        let command = command.replace(PORT, &self.port);
+        let command = self.with_free_ports(command);
         self.ask(&format!(
             "{command} > {} 2>&1 & _server=$!; echo started",
             screen.display()
@@ -436,10 +441,21 @@ impl Reader {
         }
     }
 
-    /// The text with the README's port and home directory.
+    /// A command with ports that are free instead of the README's.
+    fn with_free_ports(&self, command: &str) -> String {
+        command
+            .replace(PORT, &self.port)
+            .replace(ACCESS_PORT, &self.access_port)
+    }
+
+    /// The text with the README's ports and home directory.
     fn as_shown(&self, text: &str) -> String {
         let home = self.sandbox.beside("home");
         text.replace(&format!(":{}", self.port), &format!(":{PORT}"))
+            .replace(
+                &format!(":{}", self.access_port),
+                &format!(":{ACCESS_PORT}"),
+            )
             .replace(home.to_str().unwrap(), "/home/you")
     }
 }
@@ -453,10 +469,11 @@ impl Drop for Reader {
 }
 
 /// A port that nobody uses, outside of the range that port 0 and clients take theirs from.
-fn free_port() -> String {
+fn free_port(taken: Option<&str>) -> String {
     let first = 20_000 + u16::try_from(std::process::id() % 5_000).unwrap();
-    let port = (first..32_000).find(|port| TcpListener::bind(("0.0.0.0", *port)).is_ok());
-    port.unwrap().to_string()
+    let mut free = (first..32_000).filter(|port| TcpListener::bind(("0.0.0.0", *port)).is_ok());
+    let free = free.find(|port| taken != Some(port.to_string().as_str()));
+    free.unwrap().to_string()
 }
 
 /// Whether a log has these lines, in order within each session: sessions overlap.
