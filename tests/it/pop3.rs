@@ -771,3 +771,20 @@ fn lab_is_announced_by_a_warning_and_port() {
         server.log().to_lowercase().contains("password")
     });
 }
+
+/// Numbers of an open session must stay what they are.
+#[test]
+fn mailbox_delete_waits_until_the_session_is_over() {
+    let (sandbox, server) = served(&[], &[]);
+    server.deliver("a@b.example", &["andrew@localhost"], "Subject: x\n\nhi\n");
+    let mut pop = login(&server);
+    let refused = sandbox.run(&["mailbox", "delete", "Andrew", "1"], "");
+    refused.code(75);
+    pop.ask("RETR 1", "+OK");
+    pop.text();
+    pop.quit();
+    sandbox
+        .run(&["mailbox", "delete", "Andrew", "1"], "")
+        .code(0);
+    assert!(sandbox.records("Andrew").is_empty());
+}
