@@ -22,6 +22,8 @@ use crate::user::UserName;
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Lines that may wait to be written.
 const LINES_MAX: usize = 8192;
+/// How long the first of some lines waits for the others.
+const GATHER_TIME: Duration = Duration::from_millis(5);
 
 /// How much is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -306,6 +308,8 @@ impl fmt::Display for Value<'_> {
 
 fn write_all(lines: &Receiver<String>, omitted: &AtomicU64, mut out: Box<dyn Write + Send>) {
     while let Ok(first) = lines.recv() {
+        // Waking up for each line would cost more than writing it.
+        std::thread::sleep(GATHER_TIME);
         let mut text = first;
         text.extend(lines.try_iter().take(LINES_MAX));
         match omitted.swap(0, Ordering::Relaxed) {

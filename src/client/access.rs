@@ -153,7 +153,7 @@ impl Access {
     }
 
     fn read(&mut self) -> Result<(), Cause> {
-        let (stream, conversation) = (&self.stream, &mut self.conversation);
+        let (stream, conversation) = (&mut self.stream, &mut self.conversation);
         let deadline = Instant::now() + ANSWER_TIMEOUT;
         let read = stream.read(deadline, |octets| conversation.receive(octets));
         match self.runtime.block_on(read) {

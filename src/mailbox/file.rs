@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use crate::disk::{Disk, File, Lock, Open, Status};
@@ -36,7 +36,7 @@ const MAILBOX_NAME: &str = "mymailbox.mail";
 const TORN_PREFIX: &str = "mymailbox.torn-";
 /// How many mailboxes a visitor holds open.
 const VISITOR_HANDLES: usize = 64;
-/// How many messages are committed together at most.
+/// How many messages wait for each other at most.
 const BATCH_MESSAGES_MAX: usize = 256;
 /// How many `Received` fields a message may have (RFC 5321 §6.3).
 const HOPS_MAX: usize = 100;
@@ -64,10 +64,29 @@ pub struct FileStore {
     server_lock: Option<Box<dyn Lock>>,
 }
 
+/// Messages that are committed together, and who waits for them.
+type Batch = Vec<(Job, QueuedDone)>;
+
 #[derive(Debug)]
 struct Commits {
-    queue: Sender<(Job, QueuedDone)>,
+    /// What is appended and not yet handed over.
+    waiting: Batch,
+    queue: Sender<Batch>,
     thread: JoinHandle<()>,
+}
+
+impl Commits {
+    /// Hands over what is waiting.
+    fn begin(&mut self) {
+        if self.waiting.is_empty() {
+            return;
+        }
+        if let Err(unsent) = self.queue.send(std::mem::take(&mut self.waiting)) {
+            for (_, QueuedDone(done)) in unsent.0 {
+                done(Err(AppendError::Failed("the store is closed".to_owned())));
+            }
+        }
+    }
 }
 
 struct QueuedDone(Done);
@@ -112,13 +131,17 @@ impl FileStore {
             }
             server_lock
         };
-        let (queue, jobs) = channel();
+        let (queue, batches) = channel();
         let committer = Committer::new(Arc::clone(&disk), handles_max);
         let thread = std::thread::Builder::new()
             .name("commit".to_owned())
-            .spawn(move || commit_all(committer, &jobs, &report))
+            .spawn(move || commit_all(committer, &batches, &report))
             .map_err(|error| io_error("serve", &*disk, root, error))?;
-        let committer = Mutex::new(Some(Commits { queue, thread }));
+        let committer = Mutex::new(Some(Commits {
+            waiting: Vec::new(),
+            queue,
+            thread,
+        }));
         Ok(Self {
             disk,
             committer,
@@ -134,6 +157,12 @@ impl FileStore {
             committer: Mutex::new(None),
             server_lock: None,
         }
+    }
+
+    fn commits(&self) -> MutexGuard<'_, Option<Commits>> {
+        self.committer
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Runs a change that is not an append: under the write lock, with everything synced and
@@ -275,18 +304,13 @@ impl Store for FileStore {
             Ok(job) => job,
             Err(error) => return done(Err(error)),
         };
-        let committer = self
-            .committer
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if let Some(Commits { queue, .. }) = &*committer {
-            if let Err(unsent) = queue.send((job, QueuedDone(done))) {
-                let (_, QueuedDone(done)) = unsent.0;
-                done(Err(AppendError::Failed("the store is closed".to_owned())));
+        if let Some(commits) = &mut *self.commits() {
+            commits.waiting.push((job, QueuedDone(done)));
+            if commits.waiting.len() >= BATCH_MESSAGES_MAX {
+                commits.begin();
             }
             return;
         }
-        drop(committer);
         if self.server_lock.is_some() {
             return done(Err(AppendError::Failed("the store is closed".to_owned())));
         }
@@ -295,6 +319,12 @@ impl Store for FileStore {
         // What is committed is durable; a journal that stays is the next one's to clean up.
         drop(committer.close());
         done(outcome.unwrap_or(Ok(())));
+    }
+
+    fn commit(&self) {
+        if let Some(commits) = &mut *self.commits() {
+            commits.begin();
+        }
     }
 
     fn open(&self, user: &UserName) -> Result<Box<dyn Mailbox>, StoreError> {
@@ -374,11 +404,10 @@ impl Store for FileStore {
     }
 
     fn close(&self) {
-        let mut committer = self
-            .committer
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if let Some(Commits { queue, thread }) = committer.take() {
+        let commits = self.commits().take();
+        if let Some(mut commits) = commits {
+            commits.begin();
+            let Commits { queue, thread, .. } = commits;
             drop(queue);
             // A panic there was reported there.
             drop(thread.join());
@@ -387,10 +416,13 @@ impl Store for FileStore {
 }
 
 /// Commits what comes until nobody is left to send anything.
-fn commit_all(mut committer: Committer, jobs: &Receiver<(Job, QueuedDone)>, report: &Reporter) {
-    while let Ok(first) = jobs.recv() {
-        let mut batch = vec![first];
-        batch.extend(jobs.try_iter().take(BATCH_MESSAGES_MAX - 1));
+fn commit_all(mut committer: Committer, batches: &Receiver<Batch>, report: &Reporter) {
+    while let Ok(mut batch) = batches.recv() {
+        while batch.len() < BATCH_MESSAGES_MAX
+            && let Ok(more) = batches.try_recv()
+        {
+            batch.extend(more);
+        }
         let (batch, done): (Vec<Job>, Vec<QueuedDone>) = batch.into_iter().unzip();
         let outcomes = committer.commit(&batch);
         for (QueuedDone(done), outcome) in done.into_iter().zip(outcomes) {

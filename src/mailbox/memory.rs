@@ -83,6 +83,8 @@ impl Store for MemoryStore {
         done(self.store(message));
     }
 
+    fn commit(&self) {}
+
     fn open(&self, user: &UserName) -> Result<Box<dyn Mailbox>, StoreError> {
         let records = self.mailboxes().get(user).cloned().unwrap_or_default();
         Ok(Box::new(MemoryMailbox(records)))

@@ -27,10 +27,14 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// A place to collect a message's text while it arrives.
     fn spool(&self) -> Spool;
 
-    /// Stores a message for all its recipients or for none, and tells `done`. When that says
-    /// `Ok`, the message is durable: no crash and no power cut can take it away any more. The
-    /// order of calls is the order in each mailbox. Does not wait.
+    /// Takes a message, to be stored for all its recipients or for none, and tells `done`. When
+    /// that says `Ok`, the message is durable: no crash and no power cut can take it away any
+    /// more. The order of calls is the order in each mailbox. Does not wait, and may hold the
+    /// message back until [`Store::commit`], so that one sync serves many.
     fn append(&self, message: Message, done: Done);
+
+    /// Begins to store what was appended. Does not wait.
+    fn commit(&self);
 
     /// The mailbox as it is now; later changes do not show in it. A user without mail has an
     /// empty one.

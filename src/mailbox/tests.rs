@@ -40,6 +40,7 @@ fn append(store: &dyn Store, to: &[&str], text: &str) -> Result<(), AppendError>
     };
     let (sender, outcome) = mpsc::channel();
     store.append(message, Box::new(move |done| sender.send(done).unwrap()));
+    store.commit();
     outcome.recv().unwrap()
 }
 

@@ -1,6 +1,7 @@
 //! The one loop that moves octets between a connection and an engine.
 
 use std::io;
+use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
@@ -33,15 +34,22 @@ pub trait Owner<M: Machine>: Send {
 /// The connection broke. The engine was told that the peer is gone, if it was still listening.
 pub async fn drive<M: Machine, O: Owner<M>>(
     machine: &mut M,
-    stream: Stream,
+    mut stream: Stream,
     owner: &mut O,
-    mut stop: watch::Receiver<bool>,
+    stop: watch::Receiver<bool>,
     write_timeout: Duration,
 ) -> io::Result<()> {
     let mut is_stopping = false;
+    let mut told = stop.clone();
+    let mut told = pin!(async move {
+        // An owner that is gone stops nobody.
+        if told.wait_for(|is_stopping| *is_stopping).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    });
     loop {
         let now = Instant::now();
-        if !is_stopping && *stop.borrow_and_update() {
+        if !is_stopping && *stop.borrow() {
             is_stopping = true;
             machine.stop(now);
         }
@@ -53,7 +61,7 @@ pub async fn drive<M: Machine, O: Owner<M>>(
             Step::Send(octets) => {
                 let written = stream.write(&octets, now + write_timeout).await;
                 if let Err(error) = written {
-                    last_words(machine, &stream).await;
+                    last_words(machine, &mut stream).await;
                     machine.disconnected(Instant::now());
                     return Err(error);
                 }
@@ -70,8 +78,7 @@ pub async fn drive<M: Machine, O: Owner<M>>(
                 });
                 let read = tokio::select! {
                     read = read => read,
-                    // An owner that is gone stops nobody.
-                    Ok(()) = stop.changed(), if !is_stopping => continue,
+                    () = &mut told, if !is_stopping => continue,
                 };
                 // A peer that never pauses must not keep this thread from all the others.
                 if received >= FLOOD_OCTETS {
@@ -98,7 +105,7 @@ pub async fn drive<M: Machine, O: Owner<M>>(
 
 /// Hands over what the peer said before it stopped listening: a server that refuses a message in
 /// the middle of it says why and hangs up.
-async fn last_words<M: Machine>(machine: &mut M, stream: &Stream) {
+async fn last_words<M: Machine>(machine: &mut M, stream: &mut Stream) {
     let deadline = Instant::now() + LAST_WORDS_TIMEOUT;
     for _ in 0..LAST_WORDS_READS_MAX {
         let read = stream.read(deadline, |octets| machine.receive(Instant::now(), octets));

@@ -1,11 +1,15 @@
 //! Octets of a connection, read and written with a deadline.
 
 use std::cell::RefCell;
+use std::future::poll_fn;
 use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::time::Sleep;
 
 /// How much is read at once.
 const READ_OCTETS: usize = 64 * 1024;
@@ -21,7 +25,14 @@ thread_local! {
 
 /// A connection.
 #[derive(Debug)]
-pub struct Stream(TcpStream);
+pub struct Stream {
+    socket: TcpStream,
+    /// Goes off at a deadline or before it, and is then set anew: deadlines move with every
+    /// command, and a timer that is left alone costs nothing.
+    timer: Option<Pin<Box<Sleep>>>,
+    /// Octets came and nothing was written since.
+    owes_acknowledgement: bool,
+}
 
 /// What a read came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,31 +48,38 @@ pub enum Read {
 impl Stream {
     /// Takes a connection over.
     #[must_use]
-    pub fn new(stream: TcpStream) -> Self {
+    pub fn new(socket: TcpStream) -> Self {
         // Replies are small and awaited. Without it they would only be later.
-        drop(stream.set_nodelay(true));
-        Self(stream)
+        drop(socket.set_nodelay(true));
+        Self {
+            socket,
+            timer: None,
+            owes_acknowledgement: false,
+        }
     }
 
-    /// Waits for octets and hands them to `take`.
+    /// Waits for octets and hands them to `take`. May be dropped before it is done: nothing is
+    /// lost then.
     ///
     /// # Errors
     ///
     /// The connection is broken.
-    pub async fn read(&self, deadline: Instant, take: impl FnOnce(&[u8])) -> io::Result<Read> {
-        let mut take = Some(take);
-        loop {
-            if let Some(read) = self.try_read(&mut take)? {
-                return Ok(read);
-            }
+    pub async fn read(&mut self, deadline: Instant, take: impl FnOnce(&[u8])) -> io::Result<Read> {
+        if std::mem::take(&mut self.owes_acknowledgement) {
             // Senders that write a message in two pieces wait for an acknowledgement between
-            // them, which the system delays by 40 ms unless told not to each time.
-            rustix::net::sockopt::set_tcp_quickack(&self.0, true).unwrap_or_default();
-            match tokio::time::timeout_at(deadline.into(), self.0.readable()).await {
-                Err(_) => return Ok(Read::TimedOut),
-                Ok(ready) => ready?,
-            }
+            // them, which the system delays by 40 ms unless told not to each time. A reply would
+            // have carried it.
+            rustix::net::sockopt::set_tcp_quickack(&self.socket, true).unwrap_or_default();
         }
+        let mut take = Some(take);
+        poll_fn(|context| {
+            if let Poll::Ready(read) = self.poll_read(context, &mut take) {
+                return Poll::Ready(read);
+            }
+            ready!(self.poll_timer(context, deadline));
+            Poll::Ready(Ok(Read::TimedOut))
+        })
+        .await
     }
 
     /// Writes all octets.
@@ -69,13 +87,15 @@ impl Stream {
     /// # Errors
     ///
     /// The connection is broken, or the peer takes nothing until the deadline has passed.
-    pub async fn write(&self, octets: &[u8], deadline: Instant) -> io::Result<()> {
+    pub async fn write(&mut self, octets: &[u8], deadline: Instant) -> io::Result<()> {
+        self.owes_acknowledgement = false;
         let mut rest = octets;
         while !rest.is_empty() {
-            match self.0.try_write(rest) {
+            match self.socket.try_write(rest) {
                 Ok(written) => rest = &rest[written..],
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    let ready = tokio::time::timeout_at(deadline.into(), self.0.writable()).await;
+                    let ready =
+                        tokio::time::timeout_at(deadline.into(), self.socket.writable()).await;
                     ready.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -88,7 +108,7 @@ impl Stream {
     /// Ends the connection so that the peer gets what was written last: closing with unread
     /// input would make the system throw it away.
     pub async fn close(mut self) {
-        if self.0.shutdown().await.is_err() {
+        if self.socket.shutdown().await.is_err() {
             return;
         }
         let deadline = Instant::now() + DRAIN_TIMEOUT;
@@ -101,18 +121,40 @@ impl Stream {
         }
     }
 
-    fn try_read(&self, take: &mut Option<impl FnOnce(&[u8])>) -> io::Result<Option<Read>> {
-        BUFFER.with_borrow_mut(|buffer| match self.0.try_read(buffer) {
-            Ok(0) => Ok(Some(Read::End)),
-            Ok(count) => {
-                if let Some(take) = take.take() {
-                    take(&buffer[..count]);
+    fn poll_read(
+        &mut self,
+        context: &mut Context<'_>,
+        take: &mut Option<impl FnOnce(&[u8])>,
+    ) -> Poll<io::Result<Read>> {
+        BUFFER.with_borrow_mut(|buffer| {
+            let mut buffer = ReadBuf::new(buffer);
+            match ready!(Pin::new(&mut self.socket).poll_read(context, &mut buffer)) {
+                Ok(()) if buffer.filled().is_empty() => Poll::Ready(Ok(Read::End)),
+                Ok(()) => {
+                    self.owes_acknowledgement = true;
+                    if let Some(take) = take.take() {
+                        take(buffer.filled());
+                    }
+                    Poll::Ready(Ok(Read::Octets))
                 }
-                Ok(Some(Read::Octets))
+                Err(error) => Poll::Ready(Err(error)),
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(None),
-            Err(error) => Err(error),
         })
+    }
+
+    /// Ready once the deadline has passed.
+    fn poll_timer(&mut self, context: &mut Context<'_>, deadline: Instant) -> Poll<()> {
+        let timer = match &mut self.timer {
+            Some(timer) if timer.deadline() <= deadline.into() => timer,
+            timer => timer.insert(Box::pin(tokio::time::sleep_until(deadline.into()))),
+        };
+        while timer.as_mut().poll(context).is_ready() {
+            if timer.deadline() >= deadline.into() {
+                self.timer = None;
+                return Poll::Ready(());
+            }
+            timer.as_mut().reset(deadline.into());
+        }
+        Poll::Pending
     }
 }

@@ -117,6 +117,10 @@ impl Office {
         // Whoever is gone by then does not want to know.
         let done = Box::new(move |outcome| drop(sender.send(outcome)));
         self.store.append(message, done);
+        // Whoever else is ready now gets stored with the same sync: the runtime comes back here
+        // once it has nothing else to do.
+        tokio::task::yield_now().await;
+        self.store.commit();
         let stored = outcome
             .await
             .unwrap_or_else(|closed| Err(AppendError::Unknown(closed.to_string())));

@@ -104,13 +104,17 @@ pub struct ListenError {
     pub source: io::Error,
 }
 
-/// The runtime that a server runs on: a thread a processor.
+/// The runtime that a server runs on. Half of the processors move octets; on fewer than four that
+/// is one thread, which needs to wake no other. The others are for commits and password checks,
+/// which have threads of their own.
 ///
 /// # Errors
 ///
 /// The system has no threads to give.
 pub fn runtime() -> io::Result<Runtime> {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
     Builder::new_multi_thread()
+        .worker_threads((processors / 2).max(1))
         .enable_all()
         .thread_name("serve")
         .build()
@@ -273,7 +277,7 @@ async fn serve_smtp(
     clerk.log().closed(driven.err().as_ref());
 }
 
-async fn turn_away(stream: Stream, protocol: Protocol) {
+async fn turn_away(mut stream: Stream, protocol: Protocol) {
     let mut reply = Vec::new();
     match protocol {
         Protocol::Pop3 => pop3::reply::Reply::TOO_MANY_CONNECTIONS.encode(&mut reply),
