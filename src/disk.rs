@@ -64,6 +64,16 @@ pub trait File: Send + Sync + fmt::Debug {
     /// As the system reports them.
     fn write_at(&self, octets: &[u8], offset: u64) -> io::Result<()>;
 
+    /// Writes and makes durable: [`File::write_at`] and [`File::sync`] in one.
+    ///
+    /// # Errors
+    ///
+    /// As for these two.
+    fn write_synced(&self, octets: &[u8], offset: u64) -> io::Result<()> {
+        self.write_at(octets, offset)?;
+        self.sync()
+    }
+
     /// Cuts (or extends with zeros) to `octets`.
     ///
     /// # Errors

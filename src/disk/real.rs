@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{self, AtFlags, FileType, FlockOperation, Mode, OFlags};
-use rustix::io::Errno;
+use rustix::io::{Errno, ReadWriteFlags, pwritev2};
 
 use super::{Disk, File, Lock, Open, Status, not_a_directory, not_a_file};
 
@@ -103,13 +103,13 @@ impl Disk for RealDisk {
     }
 
     fn status(&self, path: &Path) -> io::Result<Option<Status>> {
-        let found = self.within(path, |directory, name| {
-            Ok(fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW)?)
-        });
-        match found {
+        // One call: it is asked for every message. A user's directory that is a link is refused
+        // where a file is opened.
+        match fs::statat(&self.directory, path, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => status(&stat).map(Some),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
+            Err(Errno::NOENT) => Ok(None),
+            Err(Errno::NOTDIR) => Err(not_a_directory()),
+            Err(error) => Err(error.into()),
         }
     }
 
@@ -219,6 +219,27 @@ impl File for RealFile {
 
     fn write_at(&self, octets: &[u8], offset: u64) -> io::Result<()> {
         self.0.write_all_at(octets, offset)
+    }
+
+    fn write_synced(&self, octets: &[u8], offset: u64) -> io::Result<()> {
+        let (mut rest, mut at) = (octets, offset);
+        while !rest.is_empty() {
+            let pieces = [io::IoSlice::new(rest)];
+            match retry(|| pwritev2(&self.0, &pieces, at, ReadWriteFlags::DSYNC)) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => {
+                    rest = &rest[written..];
+                    at += written as u64;
+                }
+                // A file system or kernel without it.
+                Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {
+                    self.write_at(rest, at)?;
+                    return self.sync();
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
     }
 
     fn truncate(&self, octets: u64) -> io::Result<()> {

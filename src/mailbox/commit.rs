@@ -11,7 +11,7 @@
 //! What can fail for want of space fails in step 2, where it is undone by cutting the mailboxes
 //! back. When step 3 fails, nobody knows what is on the disk: the entry is overwritten and the
 //! store recovered as after a crash; until that succeeds, nothing more is taken. Mailboxes are
-//! synced later, all at once, when the journal is full.
+//! synced later, all at once and in the background, when a part of the journal is full.
 
 use std::collections::HashMap;
 use std::io;
@@ -21,9 +21,10 @@ use std::sync::Arc;
 use crate::disk::{Disk, File, Open};
 
 use super::AppendError;
+use super::checkpoint::{Checkpointer, Due};
 use super::file::{WRITE_LOCK_NAME, mailbox_path};
 use super::format;
-use super::journal::{AppendRecord, Base, Entry, JOURNAL_NAME, Journal};
+use super::journal::{self, AppendRecord, Base, Entry, Journal};
 use super::recovery::{self, Tail};
 use super::spool::Text;
 
@@ -81,13 +82,24 @@ impl Job {
     }
 }
 
+/// How a committer works.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// How many mailboxes it holds open.
+    pub handles_max: usize,
+    /// How large a part of the journal is, in octets.
+    pub part_octets_max: u64,
+    /// Whether mailboxes are synced in a thread beside it.
+    pub in_background: bool,
+}
+
 /// The one that writes mailboxes.
 #[derive(Debug)]
 pub struct Committer {
     disk: Arc<dyn Disk>,
-    /// How many mailboxes are held open.
-    handles_max: usize,
+    settings: Settings,
     journal: Option<Journal>,
+    checkpointer: Checkpointer,
     mailboxes: HashMap<String, KnownMailbox>,
     /// The journal could not be synced, or something written could not be undone: nothing is
     /// certain before a recovery has gone through.
@@ -99,7 +111,7 @@ pub struct Committer {
 struct KnownMailbox {
     path: PathBuf,
     /// `None` where others needed the handle; all is synced then.
-    file: Option<Box<dyn File>>,
+    file: Option<Arc<dyn File>>,
     identity: (u64, u64),
     /// What the journal vouches for.
     committed: u64,
@@ -120,14 +132,18 @@ struct KnownMailbox {
 type Outcome = Result<(), AppendError>;
 
 impl Committer {
-    /// Begins with nothing open, and holds so many mailboxes open at most. The store must be
-    /// recovered.
+    /// Begins with nothing open. The store must be recovered.
     #[must_use]
-    pub fn new(disk: Arc<dyn Disk>, handles_max: usize) -> Self {
+    pub fn new(disk: Arc<dyn Disk>, settings: Settings) -> Self {
         Self {
             disk,
-            handles_max: handles_max.max(1),
+            settings,
             journal: None,
+            checkpointer: if settings.in_background {
+                Checkpointer::in_background()
+            } else {
+                Checkpointer::on_demand()
+            },
             mailboxes: HashMap::new(),
             is_broken: false,
             findings: Vec::new(),
@@ -158,6 +174,7 @@ impl Committer {
     pub fn close(&mut self) -> io::Result<()> {
         let _lock = self.disk.lock(Path::new(WRITE_LOCK_NAME), true)?;
         self.check_journal();
+        self.end_checkpoint(true);
         if self.is_broken {
             return self.recover();
         }
@@ -168,8 +185,10 @@ impl Committer {
             return self.recover();
         }
         self.forget();
-        self.disk.remove(Path::new(JOURNAL_NAME))?;
-        self.disk.sync_directory(Path::new(""))
+        match journal::Found::read(&*self.disk)? {
+            Some(found) => found.remove(&*self.disk),
+            None => Ok(()),
+        }
     }
 
     fn commit_locked(&mut self, jobs: &[Job]) -> Vec<Outcome> {
@@ -215,6 +234,7 @@ impl Committer {
     /// Brings the store into a state in which a batch can begin.
     fn make_ready(&mut self) -> io::Result<()> {
         self.check_journal();
+        self.end_checkpoint(false);
         if self.is_broken {
             self.recover()?;
         }
@@ -223,10 +243,11 @@ impl Committer {
             self.checkpoint()?;
         }
         if self.journal.is_none() {
-            if self.disk.status(Path::new(JOURNAL_NAME))?.is_some() {
+            if journal::exists(&*self.disk)? {
                 self.recover()?;
             }
-            self.journal = Some(Journal::create(&*self.disk)?);
+            let part_octets_max = self.settings.part_octets_max;
+            self.journal = Some(Journal::create(&*self.disk, part_octets_max)?);
         }
         Ok(())
     }
@@ -235,12 +256,7 @@ impl Committer {
     /// under the lock: then nothing that is known here holds any more.
     fn check_journal(&mut self) {
         let Some(journal) = &self.journal else { return };
-        let is_ours = match self.disk.status(Path::new(JOURNAL_NAME)) {
-            Ok(Some(status)) => status.identity == journal.identity(),
-            Ok(None) => false,
-            Err(_) => true,
-        };
-        if !is_ours {
+        if !journal.is_there(&*self.disk).unwrap_or(true) {
             // Unless it was no visitor, but somebody who tidied up.
             self.sync_mailboxes().unwrap_or_default();
             self.forget();
@@ -255,7 +271,7 @@ impl Committer {
 
     fn recover(&mut self) -> io::Result<()> {
         self.is_broken = true;
-        if let Some(journal) = &self.journal {
+        if let Some(journal) = &mut self.journal {
             // A commit that failed must not be found.
             journal.retract()?;
         }
@@ -266,27 +282,78 @@ impl Committer {
         Ok(())
     }
 
-    /// Syncs all mailboxes and begins a new epoch.
+    /// Begins a new epoch of the journal, and has the mailboxes synced that the present one
+    /// vouches for, unless that is still being done for the one before.
     fn checkpoint(&mut self) -> io::Result<()> {
-        if self.sync_mailboxes().is_err() {
-            // A failed sync is never tried again: recovery writes the records anew.
-            return self.recover();
-        }
-        if self.mailboxes.len() > MAILBOXES_MAX {
-            self.mailboxes.retain(|_, mailbox| mailbox.has_excess);
-        }
         let Some(journal) = &mut self.journal else {
             return Ok(());
         };
+        if self.checkpointer.is_running() {
+            if !journal.is_overfull() {
+                return Ok(());
+            }
+            self.end_checkpoint(true);
+            if self.is_broken {
+                return self.recover();
+            }
+        }
+        if self.mailboxes.len() > MAILBOXES_MAX {
+            self.mailboxes
+                .retain(|_, mailbox| mailbox.has_excess || mailbox.owes_sync());
+        }
         let bases = self
             .mailboxes
             .iter()
             .map(|(user, mailbox)| mailbox.base(user));
-        let begun = journal.begin_epoch(bases.collect());
-        if begun.is_err() {
+        let bases = bases.collect();
+        let begun = self
+            .journal
+            .as_mut()
+            .map(|journal| journal.begin_epoch(&*self.disk, bases));
+        if let Some(Err(error)) = begun {
             self.is_broken = true;
+            return Err(error);
         }
-        begun
+        let mut due = Vec::new();
+        for (user, mailbox) in &mut self.mailboxes {
+            if mailbox.owes_sync()
+                && let Some(file) = &mailbox.file
+            {
+                due.push(Due {
+                    user: user.clone(),
+                    file: Arc::clone(file),
+                    octets: mailbox.written,
+                });
+                mailbox.is_cut = false;
+            }
+        }
+        self.checkpointer.begin(due);
+        Ok(())
+    }
+
+    /// Takes notice of a checkpoint that has come to its end.
+    fn end_checkpoint(&mut self, wait: bool) {
+        match self.checkpointer.result(wait) {
+            None => {}
+            Some(Ok(synced)) => {
+                for Due { user, file, octets } in synced {
+                    if let Some(mailbox) = self.mailboxes.get_mut(&user)
+                        && mailbox
+                            .file
+                            .as_ref()
+                            .is_some_and(|own| Arc::ptr_eq(own, &file))
+                    {
+                        mailbox.synced = mailbox.synced.max(octets);
+                    }
+                }
+            }
+            // A failed sync is never tried again: recovery writes the records anew.
+            Some(Err(error)) => {
+                self.is_broken = true;
+                self.findings
+                    .push(format!("mailboxes cannot be synced: {error}"));
+            }
+        }
     }
 
     fn sync_mailboxes(&mut self) -> io::Result<()> {
@@ -361,7 +428,7 @@ impl Committer {
         let mailbox = KnownMailbox {
             identity: file.status()?.identity,
             path,
-            file: Some(file),
+            file: Some(file.into()),
             committed: end,
             written: end,
             has_base: false,
@@ -484,7 +551,7 @@ impl Committer {
             if file.status()?.identity != mailbox.identity {
                 return Err(io::ErrorKind::NotFound.into());
             }
-            mailbox.file = Some(file);
+            mailbox.file = Some(file.into());
         }
         Ok(mailbox)
     }
@@ -497,10 +564,11 @@ impl Committer {
             .values()
             .filter(|mailbox| mailbox.file.is_some())
             .count();
-        if open < self.handles_max {
+        let handles_max = self.settings.handles_max.max(1);
+        if open < handles_max {
             return;
         }
-        let mut spare = open - self.handles_max / 2;
+        let mut spare = open - handles_max / 2;
         for mailbox in self
             .mailboxes
             .values_mut()
@@ -576,12 +644,17 @@ impl KnownMailbox {
         Ok(())
     }
 
+    /// Whether anything written is not known to be durable where it is.
+    fn owes_sync(&self) -> bool {
+        self.synced != self.written || self.is_cut
+    }
+
     /// Makes durable what was written.
     fn sync(&mut self) -> io::Result<()> {
         if self.has_lost {
             return Err(io::Error::other("an earlier sync failed"));
         }
-        if self.synced != self.written || self.is_cut {
+        if self.owes_sync() {
             if let Err(error) = self.file()?.sync() {
                 self.has_lost = true;
                 return Err(error);

@@ -16,10 +16,11 @@ use std::thread::JoinHandle;
 use crate::disk::{Disk, File, Lock, Open, Status};
 use crate::user::UserName;
 
-use super::commit::{Committer, Job, JobRecord};
+use super::commit::{Committer, Job, JobRecord, Settings};
 use super::format::{Record, Span, Summary};
 use super::ids::Removed;
 use super::index::{self, Entry, MessageReader};
+use super::journal::PART_OCTETS_MAX;
 use super::recovery::{self, Tail};
 use super::spool::{SPOOL_PREFIX, Spool};
 use super::{AppendError, CopyError, Done, Mailbox, Message, Reading, Store, StoreError};
@@ -132,7 +133,12 @@ impl FileStore {
             server_lock
         };
         let (queue, batches) = channel();
-        let committer = Committer::new(Arc::clone(&disk), handles_max);
+        let settings = Settings {
+            handles_max,
+            part_octets_max: PART_OCTETS_MAX,
+            in_background: true,
+        };
+        let committer = Committer::new(Arc::clone(&disk), settings);
         let thread = std::thread::Builder::new()
             .name("commit".to_owned())
             .spawn(move || commit_all(committer, &batches, &report))
@@ -314,7 +320,12 @@ impl Store for FileStore {
         if self.server_lock.is_some() {
             return done(Err(AppendError::Failed("the store is closed".to_owned())));
         }
-        let mut committer = Committer::new(Arc::clone(&self.disk), VISITOR_HANDLES);
+        let settings = Settings {
+            handles_max: VISITOR_HANDLES,
+            part_octets_max: PART_OCTETS_MAX,
+            in_background: false,
+        };
+        let mut committer = Committer::new(Arc::clone(&self.disk), settings);
         let outcome = committer.commit(&[job]).pop();
         // What is committed is durable; a journal that stays is the next one's to clean up.
         drop(committer.close());

@@ -1,7 +1,7 @@
-//! The journal: one file in the mail root whose single sync makes many appends to many mailboxes
+//! The journal: one place in the mail root where a single sync makes many appends to many mailboxes
 //! durable at once.
 //!
-//! # What is in it
+//! # What is in a file of it
 //!
 //! A header, then frames. All numbers are little-endian.
 //!
@@ -25,20 +25,30 @@
 //! # What it promises
 //!
 //! The length of a mailbox is its last base plus the appends after it. Octets beyond were never
-//! acknowledged, however whole they look. When the journal is full, all mailboxes are synced, and a
-//! new epoch begins with the bases of all that are known.
+//! acknowledged, however whole they look.
+//!
+//! # Two parts
+//!
+//! The journal has two files, which take turns. When one is full, an epoch begins in the other one
+//! with the bases of all mailboxes that are known, and the mailboxes are synced behind it; what an
+//! epoch holds is needed until that is done, and only then may the epoch after the next take its
+//! place. So at any moment the files hold the last two epochs, and a base that begins where the
+//! epoch before it ended takes nothing from that one's records.
 
 use std::io;
 use std::path::Path;
 
 use crate::disk::{Disk, File, Open};
 
-/// The journal's name in the mail root.
-pub const JOURNAL_NAME: &str = ".minismtp.journal";
-/// A journal of this size begins a new epoch before the next batch.
-pub const JOURNAL_OCTETS_MAX: u64 = 8 * 1024 * 1024;
-/// The file is zeroed ahead in steps of this size: overwriting what is allocated syncs in half
-/// the time that growing takes.
+/// The names of the journal's files in the mail root.
+pub const JOURNAL_NAMES: [&str; 2] = [".minismtp.journal", ".minismtp.journal.2"];
+/// A part of this size is full.
+pub const PART_OCTETS_MAX: u64 = 8 * 1024 * 1024;
+/// A full part takes more while the mailboxes of the other one are being synced, up to so many
+/// times its size.
+const OVERFULL_FACTOR: u64 = 4;
+/// A file is zeroed ahead in steps of this size, or of a whole part where that is less: overwriting
+/// what is allocated syncs in half the time that growing takes.
 const GROWTH_OCTETS: u64 = 1024 * 1024;
 
 const MAGIC: &[u8] = b"minismtp journal 1\n";
@@ -85,56 +95,82 @@ pub struct AppendRecord {
     pub start: u32,
 }
 
-/// An open journal, in one epoch.
+/// An open journal.
 #[derive(Debug)]
 pub struct Journal {
+    parts: [Option<Part>; 2],
+    /// Odd in the first file, even in the second.
+    epoch: u64,
+    part_octets_max: u64,
+    end: u64,
+}
+
+#[derive(Debug)]
+struct Part {
     file: Box<dyn File>,
     identity: (u64, u64),
-    epoch: u64,
-    end: u64,
     allocated: u64,
 }
 
 impl Journal {
-    /// Makes the journal where there is none. Its name is durable once the root is synced, which
-    /// has to happen before anything that matters is committed.
+    /// Makes the journal where there is none, with parts of this size. Its name is durable once
+    /// the root is synced, which has to happen before anything that matters is committed.
     ///
     /// # Errors
     ///
     /// As the disk reports them.
-    pub fn create(disk: &dyn Disk) -> io::Result<Self> {
-        let file = disk.open(Path::new(JOURNAL_NAME), Open::New)?;
-        let identity = file.status()?.identity;
+    pub fn create(disk: &dyn Disk, part_octets_max: u64) -> io::Result<Self> {
         let mut journal = Self {
-            file,
-            identity,
-            epoch: 0,
+            parts: [None, None],
+            epoch: 1,
+            part_octets_max,
             end: 0,
-            allocated: 0,
         };
-        journal.begin_epoch(Vec::new())?;
+        journal.parts[journal.turn()] = Some(Part::create(disk, JOURNAL_NAMES[journal.turn()])?);
+        journal.write_header(Vec::new())?;
         Ok(journal)
     }
 
-    /// Which file it is.
-    #[must_use]
-    pub fn identity(&self) -> (u64, u64) {
-        self.identity
+    /// Whether the file that is being written is still in its place.
+    ///
+    /// # Errors
+    ///
+    /// As the disk reports them.
+    pub fn is_there(&self, disk: &dyn Disk) -> io::Result<bool> {
+        let status = disk.status(Path::new(JOURNAL_NAMES[self.turn()]))?;
+        let part = self.parts[self.turn()].as_ref();
+        Ok(part.is_some_and(|part| status.is_some_and(|status| status.identity == part.identity)))
     }
 
     /// Whether a new epoch should begin.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        self.end >= JOURNAL_OCTETS_MAX
+        self.end >= self.part_octets_max
     }
 
-    /// Forgets all entries, which nobody needs any more, and begins anew with these bases.
+    /// Whether a new epoch has to begin.
+    #[must_use]
+    pub fn is_overfull(&self) -> bool {
+        self.end >= self.part_octets_max * OVERFULL_FACTOR
+    }
+
+    /// Begins an epoch with these bases. The epoch before the present one is forgotten: its
+    /// mailboxes must be synced. Those of the present one may be synced from now on.
     ///
     /// # Errors
     ///
     /// As the disk reports them. The journal must not be used any more then.
-    pub fn begin_epoch(&mut self, bases: Vec<Base>) -> io::Result<()> {
+    pub fn begin_epoch(&mut self, disk: &dyn Disk, bases: Vec<Base>) -> io::Result<()> {
         self.epoch += 1;
+        if self.parts[self.turn()].is_none() {
+            self.parts[self.turn()] = Some(Part::create(disk, JOURNAL_NAMES[self.turn()])?);
+            self.write_header(bases)?;
+            return disk.sync_directory(Path::new(""));
+        }
+        self.write_header(bases)
+    }
+
+    fn write_header(&mut self, bases: Vec<Base>) -> io::Result<()> {
         let mut octets = MAGIC.to_vec();
         octets.extend_from_slice(&self.epoch.to_le_bytes());
         octets.extend_from_slice(&crc32fast::hash(&self.epoch.to_le_bytes()).to_le_bytes());
@@ -146,6 +182,18 @@ impl Journal {
         self.commit(&octets)
     }
 
+    /// Which file has its turn.
+    fn turn(&self) -> usize {
+        usize::from(self.epoch.is_multiple_of(2))
+    }
+
+    fn part(&mut self) -> io::Result<&mut Part> {
+        let turn = self.turn();
+        self.parts[turn]
+            .as_mut()
+            .ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
     /// Makes room for this much more.
     ///
     /// # Errors
@@ -153,10 +201,13 @@ impl Journal {
     /// As the disk reports them: no space, above all. The journal is as it was.
     pub fn reserve(&mut self, octets: u64) -> io::Result<()> {
         // Room for one frame header of zeros behind the last frame, always.
-        while self.allocated < self.end + octets + FRAME_HEADER_OCTETS {
-            let zeros = vec![0; usize::try_from(GROWTH_OCTETS).map_err(io::Error::other)?];
-            self.file.write_at(&zeros, self.allocated)?;
-            self.allocated += GROWTH_OCTETS;
+        let needed = self.end + octets + FRAME_HEADER_OCTETS;
+        let growth = self.part_octets_max.min(GROWTH_OCTETS);
+        let part = self.part()?;
+        while part.allocated < needed {
+            let zeros = vec![0; usize::try_from(growth).map_err(io::Error::other)?];
+            part.file.write_at(&zeros, part.allocated)?;
+            part.allocated += growth;
         }
         Ok(())
     }
@@ -186,8 +237,8 @@ impl Journal {
     /// As the disk reports them. Nobody can say then whether the frames will be found: call
     /// [`Journal::retract`].
     pub fn commit(&mut self, frames: &[u8]) -> io::Result<()> {
-        self.file.write_at(frames, self.end)?;
-        self.file.sync()?;
+        let end = self.end;
+        self.part()?.file.write_synced(frames, end)?;
         self.end += frames.len() as u64;
         Ok(())
     }
@@ -198,34 +249,97 @@ impl Journal {
     /// # Errors
     ///
     /// As the disk reports them.
-    pub fn retract(&self) -> io::Result<()> {
-        self.file.write_at(&[0; 8], self.end)
+    pub fn retract(&mut self) -> io::Result<()> {
+        let end = self.end;
+        self.part()?.file.write_at(&[0; 8], end)
     }
 }
 
-/// Reads the entries of the journal in a root; `None` where there is no journal. One whose
-/// header is torn has no entries: it was never used, or had just been emptied.
+impl Part {
+    fn create(disk: &dyn Disk, name: &str) -> io::Result<Self> {
+        let file = disk.open(Path::new(name), Open::New)?;
+        let identity = file.status()?.identity;
+        Ok(Self {
+            file,
+            identity,
+            allocated: 0,
+        })
+    }
+}
+
+/// What the files of a journal say.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// The entries of all epochs, in their order. A file whose header is torn has none: it was
+    /// never used, or its epoch had just begun.
+    pub entries: Vec<Entry>,
+    /// The files that are there, the older epoch first.
+    names: Vec<&'static str>,
+}
+
+impl Found {
+    /// Reads the journal in a root; `None` where there is none.
+    ///
+    /// # Errors
+    ///
+    /// As the disk reports them.
+    pub fn read(disk: &dyn Disk) -> io::Result<Option<Self>> {
+        let mut parts = Vec::new();
+        for name in JOURNAL_NAMES {
+            if let Some(octets) = crate::disk::read(disk, Path::new(name))? {
+                let (epoch, entries) = entries(&octets);
+                parts.push((epoch, name, entries));
+            }
+        }
+        parts.sort_by_key(|(epoch, ..)| *epoch);
+        let mut found = Self::default();
+        for (_, name, entries) in parts {
+            found.names.push(name);
+            found.entries.extend(entries);
+        }
+        Ok((!found.names.is_empty()).then_some(found))
+    }
+
+    /// Removes the journal, durably: all that it says must be true of the mailboxes by then.
+    ///
+    /// # Errors
+    ///
+    /// As the disk reports them.
+    pub fn remove(&self, disk: &dyn Disk) -> io::Result<()> {
+        // The older epoch alone would have the newer one's records set aside.
+        for name in &self.names {
+            disk.remove(Path::new(name))?;
+            disk.sync_directory(Path::new(""))?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether there is a journal.
 ///
 /// # Errors
 ///
 /// As the disk reports them.
-pub fn read(disk: &dyn Disk) -> io::Result<Option<Vec<Entry>>> {
-    let Some(octets) = crate::disk::read(disk, Path::new(JOURNAL_NAME))? else {
-        return Ok(None);
-    };
-    Ok(Some(entries(&octets)))
+pub fn exists(disk: &dyn Disk) -> io::Result<bool> {
+    for name in JOURNAL_NAMES {
+        if disk.status(Path::new(name))?.is_some() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
-fn entries(octets: &[u8]) -> Vec<Entry> {
+/// The epoch of a file, 0 where its header is torn, and its entries.
+fn entries(octets: &[u8]) -> (u64, Vec<Entry>) {
     let mut entries = Vec::new();
     let mut reader = Reader { rest: octets };
     let Some(epoch) = header(&mut reader) else {
-        return entries;
+        return (0, entries);
     };
     loop {
         let offset = (octets.len() - reader.rest.len()) as u64;
         let Some(entry) = next_entry(&mut reader, epoch, offset) else {
-            return entries;
+            return (epoch, entries);
         };
         entries.push(entry);
     }
@@ -421,32 +535,46 @@ mod tests {
     }
 
     fn write(disk: &SimulatedDisk, entries: &[Entry]) -> Journal {
-        let mut journal = Journal::create(disk).unwrap();
+        let mut journal = Journal::create(disk, PART_OCTETS_MAX).unwrap();
         let frames = journal.frames(entries).unwrap();
         journal.reserve(frames.len() as u64).unwrap();
         journal.commit(&frames).unwrap();
         journal
     }
 
-    #[test]
-    fn what_is_committed_is_read() {
-        let disk = SimulatedDisk::default();
-        assert_eq!(read(&disk).unwrap(), None);
-        write(&disk, &sample());
-        assert_eq!(read(&disk).unwrap(), Some(sample()));
+    fn read(disk: &SimulatedDisk) -> Option<Vec<Entry>> {
+        Found::read(disk).unwrap().map(|found| found.entries)
     }
 
     #[test]
-    fn an_earlier_epoch_is_forgotten() {
+    fn what_is_committed_is_read() {
+        let disk = SimulatedDisk::default();
+        assert_eq!(read(&disk), None);
+        write(&disk, &sample());
+        assert_eq!(read(&disk), Some(sample()));
+    }
+
+    #[test]
+    fn the_last_two_epochs_are_read() {
         let disk = SimulatedDisk::default();
         let mut journal = write(&disk, &sample());
-        let bases = vec![Base {
-            user: "Andrew".to_owned(),
-            committed: 99,
-            inode: 1,
-        }];
-        journal.begin_epoch(bases.clone()).unwrap();
-        assert_eq!(read(&disk).unwrap(), Some(vec![Entry::Base(bases)]));
+        let base = |committed| {
+            vec![Base {
+                user: "Andrew".to_owned(),
+                committed,
+                inode: 1,
+            }]
+        };
+        journal.begin_epoch(&disk, base(99)).unwrap();
+        let both = [sample(), vec![Entry::Base(base(99))]].concat();
+        assert_eq!(read(&disk), Some(both));
+        journal.begin_epoch(&disk, base(100)).unwrap();
+        let both = vec![Entry::Base(base(99)), Entry::Base(base(100))];
+        assert_eq!(read(&disk), Some(both));
+        let found = Found::read(&disk).unwrap().unwrap();
+        assert_eq!(found.names, [JOURNAL_NAMES[1], JOURNAL_NAMES[0]]);
+        found.remove(&disk).unwrap();
+        assert_eq!(read(&disk), None);
     }
 
     #[test]
@@ -456,9 +584,9 @@ mod tests {
         let frames = journal.frames(&sample()[1..]).unwrap();
         disk.fail_at(disk.operations() + 2, io::ErrorKind::Other);
         journal.commit(&frames).unwrap_err();
-        assert_eq!(read(&disk).unwrap(), Some(sample()));
+        assert_eq!(read(&disk), Some(sample()));
         journal.retract().unwrap();
-        assert_eq!(read(&disk).unwrap(), Some(sample()[..1].to_vec()));
+        assert_eq!(read(&disk), Some(sample()[..1].to_vec()));
     }
 
     /// Any damage ends the entries where it is; it never makes one up.
@@ -466,15 +594,15 @@ mod tests {
     fn damage_is_seen() {
         let disk = SimulatedDisk::default();
         write(&disk, &sample());
-        let whole = crate::disk::read(&disk, Path::new(JOURNAL_NAME))
+        let whole = crate::disk::read(&disk, Path::new(JOURNAL_NAMES[0]))
             .unwrap()
             .unwrap();
         for at in 0..200 {
             let mut damaged = whole.clone();
             damaged[at] ^= 0x55;
-            let found = entries(&damaged);
+            let found = entries(&damaged).1;
             assert!(sample().starts_with(&found), "octet {at}");
-            let cut = entries(&whole[..at]);
+            let cut = entries(&whole[..at]).1;
             assert!(sample().starts_with(&cut), "cut at {at}");
         }
     }

@@ -7,6 +7,7 @@ use crate::address::ReversePath;
 use crate::disk::Lock;
 use crate::user::UserName;
 
+pub mod checkpoint;
 pub mod commit;
 pub mod file;
 pub mod format;

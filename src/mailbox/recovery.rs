@@ -15,7 +15,7 @@ use crate::disk::{Disk, File, Open};
 
 use super::file::mailbox_path;
 use super::format;
-use super::journal::{self, AppendRecord, Base, Entry, JOURNAL_NAME};
+use super::journal::{AppendRecord, Base, Entry, Found};
 
 /// What no disk writes in part.
 const BLOCK_OCTETS: u64 = 512;
@@ -40,10 +40,10 @@ pub enum Tail {
 /// repeated.
 pub fn recover(disk: &dyn Disk, tail: Tail) -> io::Result<Findings> {
     let mut findings = Vec::new();
-    let Some(entries) = journal::read(disk)? else {
+    let Some(found) = Found::read(disk)? else {
         return Ok(findings);
     };
-    for (user, plan) in plans(&entries) {
+    for (user, plan) in plans(&found.entries) {
         let path = mailbox_path(&user);
         let recovered = recover_mailbox(disk, &path, &plan, tail, &mut findings);
         recovered.map_err(|error| {
@@ -54,8 +54,7 @@ pub fn recover(disk: &dyn Disk, tail: Tail) -> io::Result<Findings> {
             )
         })?;
     }
-    disk.remove(Path::new(JOURNAL_NAME))?;
-    disk.sync_directory(Path::new(""))?;
+    found.remove(disk)?;
     Ok(findings)
 }
 
@@ -68,13 +67,17 @@ fn recover_mailbox(
 ) -> io::Result<()> {
     let mut found =
         |what: &str| findings.push(format!("mailbox {} {what}", disk.show(path).display()));
-    let file = match disk.status(path) {
-        Ok(Some(_)) => disk.open(path, Open::Write)?,
+    let opened = match disk.status(path) {
         // Names are durable before anything is committed: somebody took the mailbox away.
         Ok(None) => {
             found("is gone");
             return Ok(());
         }
+        Ok(Some(_)) => disk.open(path, Open::Write),
+        Err(error) => Err(error),
+    };
+    let file = match opened {
+        Ok(file) => file,
         Err(error) if is_odd(&error) => {
             found(&format!("is left as it is: {error}"));
             return Ok(());
@@ -331,6 +334,10 @@ fn plans(entries: &[Entry]) -> BTreeMap<String, Plan<'_>> {
                     inode,
                 } in bases
                 {
+                    let goes_on = |plan: &Plan<'_>| (plan.end, plan.inode) == (*committed, *inode);
+                    if plans.get(user).is_some_and(goes_on) {
+                        continue;
+                    }
                     let (base, end) = (*committed, *committed);
                     let plan = Plan {
                         base,

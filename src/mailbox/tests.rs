@@ -9,11 +9,12 @@ use crate::address::ReversePath;
 use crate::disk::{self, Cut, Disk, File, Open, SimulatedDisk};
 use crate::user::UserName;
 
-use super::commit::{Committer, DIRECT_OCTETS_MIN, Job, JobRecord};
+use super::commit::{Committer, DIRECT_OCTETS_MIN, Job, JobRecord, Settings};
 use super::file::{FileStore, mailbox_path};
 use super::format::Span;
 use super::ids::Removed;
 use super::index::{self, Entry};
+use super::journal::PART_OCTETS_MAX;
 use super::memory::MemoryStore;
 use super::recovery::{self, Tail};
 use super::spool::{SPOOL_MEMORY_OCTETS, Spool, Text};
@@ -356,10 +357,10 @@ fn a_torn_record_is_set_aside() {
 
 /// Sends a short script of messages; gives the subjects that were acknowledged, and those whose
 /// outcome is open.
-fn script(disk: &SimulatedDisk, handles: usize) -> (Vec<String>, Vec<String>) {
+fn script(disk: &SimulatedDisk, settings: Settings) -> (Vec<String>, Vec<String>) {
     let (mut acknowledged, mut open) = (Vec::new(), Vec::new());
     let disk: Arc<dyn Disk> = Arc::new(disk.clone());
-    let mut committer = Committer::new(Arc::clone(&disk), handles);
+    let mut committer = Committer::new(Arc::clone(&disk), settings);
     for number in 0..6 {
         // Batches of one and two, one and two recipients, small and large.
         let jobs: Vec<Job> = (0..=number % 2)
@@ -478,33 +479,47 @@ const CUTS: [Cut; 6] = [
     Cut::Torn(4),
 ];
 
-/// With handles for all mailboxes, and with fewer than a message has recipients.
-const HANDLES: [usize; 2] = [8, 1];
+/// With handles for all mailboxes, with fewer than a message has recipients, and with a journal
+/// that is full after each message.
+const SETTINGS: [Settings; 4] = [
+    settings(8, 16 * 1024),
+    settings(1, 16 * 1024),
+    settings(8, 300),
+    settings(1, 300),
+];
+
+const fn settings(handles_max: usize, part_octets_max: u64) -> Settings {
+    Settings {
+        handles_max,
+        part_octets_max,
+        in_background: false,
+    }
+}
 
 #[test]
 fn no_power_cut_loses_doubles_or_tears_mail() {
-    for handles in HANDLES {
+    for settings in SETTINGS {
         let whole = SimulatedDisk::default();
-        let (acknowledged, open) = script(&whole, handles);
+        let (acknowledged, open) = script(&whole, settings);
         assert_eq!((acknowledged.len(), open.len()), (9, 0));
         let operations = whole.operations();
         assert!(operations > 50, "{operations} operations");
         for operation in 1..=operations {
-            cut_at(operation, handles);
+            cut_at(operation, settings);
         }
     }
 }
 
-fn cut_at(operation: u64, handles: usize) {
+fn cut_at(operation: u64, settings: Settings) {
     let disk = SimulatedDisk::default();
     disk.cut_at(operation);
-    let (acknowledged, mut open) = script(&disk, handles);
+    let (acknowledged, mut open) = script(&disk, settings);
     for number in 0..6 {
         open.extend((0..=number % 2).map(|part| format!("{number}.{part}")));
     }
     for cut in CUTS {
         let after = disk.restart(cut);
-        let when = format!("cut {cut:?} at {operation} with {handles} handles");
+        let when = format!("cut {cut:?} at {operation} with {settings:?}");
         recover(&after).unwrap();
         check(&after, &acknowledged, &open, &when);
         // Once more, with the recovery itself cut short at some operation.
@@ -521,22 +536,22 @@ fn cut_at(operation: u64, handles: usize) {
         );
         // And mail goes on.
         let disk: Arc<dyn Disk> = Arc::new(again.clone());
-        let outcome = Committer::new(disk, 8).commit(&[job("9.9", false, true)]);
+        let outcome = Committer::new(disk, SETTINGS[0]).commit(&[job("9.9", false, true)]);
         assert_eq!(outcome, [Ok(())], "{when}");
     }
 }
 
 #[test]
 fn no_failing_operation_loses_doubles_or_tears_mail() {
-    for handles in HANDLES {
+    for settings in SETTINGS {
         let whole = SimulatedDisk::default();
-        script(&whole, handles);
+        script(&whole, settings);
         for operation in 1..=whole.operations() {
             for kind in [io::ErrorKind::StorageFull, io::ErrorKind::Other] {
                 let disk = SimulatedDisk::default();
                 disk.fail_at(operation, kind);
-                let (acknowledged, open) = script(&disk, handles);
-                let when = format!("{kind:?} at {operation} with {handles} handles");
+                let (acknowledged, open) = script(&disk, settings);
+                let when = format!("{kind:?} at {operation} with {settings:?}");
                 assert!(
                     acknowledged.len() + open.len() >= 6,
                     "{when}: {acknowledged:?}"
@@ -558,12 +573,12 @@ fn no_failing_operation_loses_doubles_or_tears_mail() {
 
 #[test]
 fn no_row_of_failures_loses_doubles_or_tears_mail() {
-    for seed in 0..60 {
+    for seed in 0..120 {
         let disk = SimulatedDisk::default();
         // A start that goes well, and then a disk that fails at every corner.
-        let handles = HANDLES[usize::try_from(seed % 2).unwrap()];
+        let settings = SETTINGS[usize::try_from(seed / 4 % 4).unwrap()];
         let shared: Arc<dyn Disk> = Arc::new(disk.clone());
-        let mut committer = Committer::new(Arc::clone(&shared), handles);
+        let mut committer = Committer::new(Arc::clone(&shared), settings);
         let (mut acknowledged, mut open) = (Vec::new(), Vec::new());
         for number in 0..16 {
             disk.fail_often(
@@ -589,8 +604,8 @@ fn no_row_of_failures_loses_doubles_or_tears_mail() {
             let after = disk.restart(cut);
             recover(&after).unwrap();
             // Torn octets are set aside with the next message.
-            let next =
-                Committer::new(Arc::new(after.clone()), 8).commit(&[job("0.1", false, true)]);
+            let next = Committer::new(Arc::new(after.clone()), SETTINGS[0])
+                .commit(&[job("0.1", false, true)]);
             assert_eq!(next, [Ok(())]);
             let mut acknowledged = acknowledged.clone();
             acknowledged.push("0.1".to_owned());
@@ -606,26 +621,34 @@ fn no_row_of_failures_loses_doubles_or_tears_mail() {
 
 #[test]
 fn a_full_journal_begins_anew() {
-    let disk = SimulatedDisk::default();
-    let shared: Arc<dyn Disk> = Arc::new(disk.clone());
-    let mut committer = Committer::new(shared, 8);
-    let mut expected = 0;
-    while expected < 700 {
-        let jobs: Vec<Job> = (0..50)
-            .map(|n| {
-                let mut job = job(&format!("{}", expected + n), false, true);
-                job.text = Text::Memory(format!("{}.\n", "x\n".repeat(12_000)).into_bytes());
-                job
-            })
-            .collect();
-        assert!(committer.commit(&jobs).iter().all(Result::is_ok));
-        expected += 50;
-    }
-    let after = disk.restart(Cut::Drop);
-    recover(&after).unwrap();
-    for name in ["Andrew", "Berta"] {
-        let file = after.open(&mailbox_path(name), Open::Read).unwrap();
-        assert_eq!(entries(&*file).len(), 700, "{name}");
+    for in_background in [false, true] {
+        let disk = SimulatedDisk::default();
+        let shared: Arc<dyn Disk> = Arc::new(disk.clone());
+        let mut committer = Committer::new(
+            shared,
+            Settings {
+                in_background,
+                ..settings(8, PART_OCTETS_MAX)
+            },
+        );
+        let mut expected = 0;
+        while expected < 700 {
+            let jobs: Vec<Job> = (0..50)
+                .map(|n| {
+                    let mut job = job(&format!("{}", expected + n), false, true);
+                    job.text = Text::Memory(format!("{}.\n", "x\n".repeat(12_000)).into_bytes());
+                    job
+                })
+                .collect();
+            assert!(committer.commit(&jobs).iter().all(Result::is_ok));
+            expected += 50;
+        }
+        let after = disk.restart(Cut::Drop);
+        recover(&after).unwrap();
+        for name in ["Andrew", "Berta"] {
+            let file = after.open(&mailbox_path(name), Open::Read).unwrap();
+            assert_eq!(entries(&*file).len(), 700, "{name}");
+        }
     }
 }
 
@@ -652,7 +675,7 @@ fn a_spool_is_small_or_in_a_file() {
 #[test]
 fn a_person_who_empties_a_mailbox_is_right() {
     let disk = SimulatedDisk::default();
-    let mut committer = Committer::new(Arc::new(disk.clone()), 8);
+    let mut committer = Committer::new(Arc::new(disk.clone()), SETTINGS[0]);
     assert_eq!(committer.commit(&[job("0.0", false, true)]), [Ok(())]);
     let path = mailbox_path("Andrew");
     disk.open(&path, Open::Write).unwrap().truncate(0).unwrap();
@@ -666,7 +689,7 @@ fn a_person_who_empties_a_mailbox_is_right() {
 fn a_backup_in_the_place_of_a_mailbox_is_kept() {
     for keep in [20, 0] {
         let disk = SimulatedDisk::default();
-        let mut committer = Committer::new(Arc::new(disk.clone()), 8);
+        let mut committer = Committer::new(Arc::new(disk.clone()), SETTINGS[0]);
         assert_eq!(committer.commit(&[job("0.0", false, true)]), [Ok(())]);
         if keep == 0 {
             // One too short for the records of this run.
@@ -710,7 +733,7 @@ fn a_copy_of_a_root_is_recovered() {
         let disk = SimulatedDisk::default();
         let mut first = job("0.0", false, true);
         first.text = Text::Memory(format!("{}.\n", "pad\n".repeat(60 + 3 * pad)).into_bytes());
-        let mut committer = Committer::new(Arc::new(disk.clone()), 8);
+        let mut committer = Committer::new(Arc::new(disk.clone()), SETTINGS[0]);
         assert_eq!(committer.commit(&[first]), [Ok(())]);
         committer.close().unwrap();
         let path = mailbox_path("Andrew");
@@ -747,7 +770,7 @@ fn a_copy_of_a_root_is_recovered() {
 fn a_mailbox_that_cannot_be_opened_again_keeps_what_it_owes() {
     for failure in 0..40 {
         let disk = SimulatedDisk::default();
-        let mut committer = Committer::new(Arc::new(disk.clone()), 8);
+        let mut committer = Committer::new(Arc::new(disk.clone()), SETTINGS[0]);
         assert_eq!(committer.commit(&[job("0.0", false, true)]), [Ok(())]);
         let path = mailbox_path("Andrew");
         let file = disk.open(&path, Open::Write).unwrap();
@@ -759,7 +782,8 @@ fn a_mailbox_that_cannot_be_opened_again_keeps_what_it_owes() {
         let after = disk.restart(Cut::Drop);
         recover(&after).unwrap();
         // The next message has the torn octets set aside.
-        let next = Committer::new(Arc::new(after.clone()), 8).commit(&[job("0.1", false, true)]);
+        let next =
+            Committer::new(Arc::new(after.clone()), SETTINGS[0]).commit(&[job("0.1", false, true)]);
         assert_eq!(next, [Ok(())]);
         let mut acknowledged = vec!["0.0".to_owned(), "0.1".to_owned()];
         acknowledged.extend(outcome.is_ok().then(|| "1.0".to_owned()));

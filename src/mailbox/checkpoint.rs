@@ -1,0 +1,124 @@
+//! Checkpoints: mailboxes that a part of the journal vouches for are synced, so that the part can
+//! be used anew.
+//!
+//! Syncing a hundred mailboxes takes longer than anybody should wait for a 250, so a thread does it
+//! while the other part of the journal takes new mail.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+use crate::disk::File;
+
+/// A mailbox that has to be synced.
+#[derive(Debug)]
+pub struct Due {
+    /// Whose mailbox.
+    pub user: String,
+    /// The handle that it was written through: the system tells errors to no other.
+    pub file: Arc<dyn File>,
+    /// How much of it is written.
+    pub octets: u64,
+}
+
+/// Syncs mailboxes, one checkpoint after the other.
+#[derive(Debug)]
+pub struct Checkpointer {
+    worker: Worker,
+    is_running: bool,
+}
+
+/// What was synced, or why not all of it.
+pub type Synced = io::Result<Vec<Due>>;
+
+#[derive(Debug)]
+enum Worker {
+    /// A thread, begun with the first checkpoint.
+    Thread(Option<(Sender<Vec<Due>>, Receiver<Synced>)>),
+    /// Whoever asks for the result: for a program that is about to end, and for tests that count
+    /// what is done to the disk.
+    Asker(Vec<Due>),
+}
+
+impl Checkpointer {
+    /// Works in a thread of its own.
+    #[must_use]
+    pub fn in_background() -> Self {
+        Self {
+            worker: Worker::Thread(None),
+            is_running: false,
+        }
+    }
+
+    /// Works when it is asked for the result.
+    #[must_use]
+    pub fn on_demand() -> Self {
+        Self {
+            worker: Worker::Asker(Vec::new()),
+            is_running: false,
+        }
+    }
+
+    /// Whether a checkpoint's result is not taken yet.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        self.is_running
+    }
+
+    /// Begins a checkpoint, when none is running.
+    pub fn begin(&mut self, due: Vec<Due>) {
+        self.is_running = true;
+        if let Worker::Thread(None) = self.worker {
+            self.worker =
+                start().map_or(Worker::Asker(Vec::new()), |ends| Worker::Thread(Some(ends)));
+        }
+        match &mut self.worker {
+            Worker::Thread(Some((requests, _))) => {
+                // A thread that has died is seen when its result is asked for.
+                requests.send(due).unwrap_or_default();
+            }
+            Worker::Thread(None) => {}
+            Worker::Asker(waiting) => *waiting = due,
+        }
+    }
+
+    /// The result of the running checkpoint, once it is there.
+    pub fn result(&mut self, wait: bool) -> Option<Synced> {
+        if !self.is_running {
+            return None;
+        }
+        let result = match &mut self.worker {
+            Worker::Thread(Some((_, results))) if !wait => match results.try_recv() {
+                Err(std::sync::mpsc::TryRecvError::Empty) => return None,
+                result => result.unwrap_or_else(|gone| Err(io::Error::other(gone))),
+            },
+            Worker::Thread(Some((_, results))) => results
+                .recv()
+                .unwrap_or_else(|gone| Err(io::Error::other(gone))),
+            Worker::Thread(None) => return None,
+            Worker::Asker(due) => sync(std::mem::take(due)),
+        };
+        self.is_running = false;
+        Some(result)
+    }
+}
+
+/// The thread's ends; `None` where the system has no thread to give.
+fn start() -> Option<(Sender<Vec<Due>>, Receiver<Synced>)> {
+    let (requests, due) = channel();
+    let (sender, results) = channel();
+    let thread = std::thread::Builder::new().name("checkpoint".to_owned());
+    let started = thread.spawn(move || {
+        while let Ok(due) = due.recv() {
+            if sender.send(sync(due)).is_err() {
+                return;
+            }
+        }
+    });
+    started.ok().map(|_| (requests, results))
+}
+
+fn sync(due: Vec<Due>) -> Synced {
+    due.iter().try_for_each(|mailbox| mailbox.file.sync())?;
+    Ok(due)
+}
