@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
-use chrono::{DateTime, Local};
+use chrono::{DateTime, Datelike, Local, Timelike};
 
 use crate::address::ReversePath;
 
@@ -65,16 +65,33 @@ impl Trace<'_> {
     }
 }
 
+const MONTHS: [&str; 12] = [
+    "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
+];
+
 /// A time as header fields have it (RFC 5322 §3.3): `Mon, 22 Mar 2021 14:05:00 +0000`.
 #[must_use]
 pub fn internet_date(time: &DateTime<Local>) -> String {
-    time.format("%a, %d %b %Y %H:%M:%S %z").to_string()
+    // By hand: each message has one, and a format string is read anew each time.
+    let (weekday, month) = (time.weekday(), MONTHS[time.month0() as usize]);
+    let (day, year) = (time.day(), time.year());
+    let (hour, minute, second) = (time.hour(), time.minute(), time.second());
+    let east = time.offset().local_minus_utc() / 60;
+    let (sign, east) = (if east < 0 { '-' } else { '+' }, east.abs());
+    format!(
+        "{weekday}, {day:02} {month} {year:04} {hour:02}:{minute:02}:{second:02} \
+         {sign}{:02}{:02}",
+        east / 60,
+        east % 60
+    )
 }
 
 /// A time as a mailbox has it (NITC: "date : hour : minute"): `2021-03-22 : 14 : 05`.
 #[must_use]
 pub fn mailbox_date(time: &DateTime<Local>) -> String {
-    time.format("%Y-%m-%d : %H : %M").to_string()
+    let (year, month, day) = (time.year(), time.month(), time.day());
+    let (hour, minute) = (time.hour(), time.minute());
+    format!("{year:04}-{month:02}-{day:02} : {hour:02} : {minute:02}")
 }
 
 fn write_to(text: &mut String, arguments: std::fmt::Arguments<'_>) {

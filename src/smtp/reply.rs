@@ -286,38 +286,33 @@ impl Reply {
 
     /// Appends the reply as it goes over the wire.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        for (line, is_last) in self.wire_lines() {
+        let [hundreds, tens, ones] = [100, 10, 1].map(|unit| digit(self.code / unit));
+        let mut lines = self.lines().peekable();
+        while let Some(line) = lines.next() {
+            let mark = if lines.peek().is_none() { b' ' } else { b'-' };
+            out.extend_from_slice(&[hundreds, tens, ones, mark]);
+            if !self.enhanced.is_empty() {
+                out.extend_from_slice(self.enhanced.as_bytes());
+                out.push(b' ');
+            }
             out.extend_from_slice(line.as_bytes());
             out.extend_from_slice(b"\r\n");
-            debug_assert!(!is_last || line.as_bytes()[3] == b' ');
         }
     }
+}
 
-    fn wire_lines(&self) -> impl Iterator<Item = (String, bool)> {
-        let mut lines = self.lines().peekable();
-        std::iter::from_fn(move || {
-            let line = lines.next()?;
-            let is_last = lines.peek().is_none();
-            let mark = if is_last { ' ' } else { '-' };
-            let gap = if self.enhanced.is_empty() { "" } else { " " };
-            Some((
-                format!("{}{mark}{}{gap}{line}", self.code, self.enhanced),
-                is_last,
-            ))
-        })
-    }
+/// The last digit of a number.
+fn digit(number: u16) -> u8 {
+    b"0123456789"[usize::from(number % 10)]
 }
 
 impl fmt::Display for Reply {
     /// Writes the lines as on the wire, separated by LF.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (line, is_last) in self.wire_lines() {
-            f.write_str(&line)?;
-            if !is_last {
-                f.write_str("\n")?;
-            }
-        }
-        Ok(())
+        let mut wire = Vec::new();
+        self.encode(&mut wire);
+        let text = String::from_utf8_lossy(&wire);
+        f.write_str(&text.trim_end_matches("\r\n").replace("\r\n", "\n"))
     }
 }
 

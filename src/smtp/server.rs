@@ -447,6 +447,7 @@ impl Session {
         }
         let (octets_max, decoder) = (self.settings.message_octets_max, &mut incoming.decoder);
         let before = decoder.octets();
+        self.text.reserve(self.input.rest().len());
         let used = decoder.decode(self.input.rest(), &mut self.text);
         self.input.consume(used);
         self.events

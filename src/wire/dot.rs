@@ -178,6 +178,7 @@ impl Encoder {
 
     /// Appends `text`, whose lines end with LF, to `out`.
     pub fn encode(&mut self, text: &[u8], out: &mut Vec<u8>) {
+        out.reserve(text.len());
         let mut rest = text;
         while !rest.is_empty() {
             if self.at_line_start && rest[0] == b'.' {
