@@ -1,0 +1,505 @@
+//! How fast mail is taken, durably, over real connections: `cargo bench --bench throughput`.
+//!
+//! The server, the limit (see [`limit`]), and whatever else there is to compare with get the same
+//! loads in turn, so that a slow moment of the machine is everybody's; medians are printed. With
+//! Debian's package `postfix` on the machine that is `smtp-sink`, which parses SMTP and stores
+//! nothing. `--peers` adds Postfix as `benches/peers.sh` starts it (root, Debian);
+//! `--peer NAME=HOST:PORT` adds a server that is running.
+//!
+//! `cargo bench --bench throughput -- --only pipelined --rounds 3` plays one load.
+
+#![expect(clippy::print_stdout, reason = "what a benchmark is for")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a benchmark that cannot go on has nothing to say"
+)]
+#![expect(clippy::cast_precision_loss, reason = "counts here are far below 2^52")]
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+
+use load::{Load, Report};
+
+mod limit;
+mod load;
+
+const USERS: usize = 100;
+
+#[derive(Parser)]
+struct Args {
+    /// Play only loads whose name has this in it
+    #[arg(long)]
+    only: Option<String>,
+    /// How often each load is played
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Compare with Postfix too
+    #[arg(long)]
+    peers: bool,
+    /// Compare with this server, `NAME=HOST:PORT`
+    #[arg(long)]
+    peer: Vec<String>,
+    /// Another build of the server to compare with
+    #[arg(long)]
+    binary: Vec<PathBuf>,
+    /// Be the limit, in this directory
+    #[arg(long, hide = true)]
+    limit: Option<PathBuf>,
+    /// What cargo says
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+fn main() {
+    let args = Args::parse();
+    if let Some(directory) = &args.limit {
+        limit::serve(directory, &mut std::io::stdout()).unwrap();
+        return;
+    }
+    let mut peers = vec![Peer::minismtp(Path::new(env!("CARGO_BIN_EXE_minismtp")))];
+    for binary in &args.binary {
+        let mut peer = Peer::minismtp(binary);
+        peer.name = binary.display().to_string();
+        peers.push(peer);
+    }
+    peers.push(Peer::limit());
+    peers.extend(Peer::sink());
+    if args.peers {
+        peers.extend(Peer::postfix());
+    }
+    for peer in &args.peer {
+        let (name, address) = peer.split_once('=').expect("NAME=HOST:PORT");
+        peers.push(Peer::new(name, address.parse().expect("NAME=HOST:PORT")));
+    }
+    println!("{} rounds each, median (minimum to maximum)", args.rounds);
+    if args.only.is_none() {
+        start_times();
+        memory();
+    }
+    for (what, load) in loads() {
+        if args.only.as_ref().is_none_or(|only| what.contains(only)) {
+            play(what, load, &peers, args.rounds);
+        }
+    }
+}
+
+fn loads() -> Vec<(&'static str, Load)> {
+    let many = Load {
+        connections: 50,
+        messages: 30_000,
+        octets: 1024,
+        mailboxes: USERS,
+        recipients: 1,
+        is_pipelined: false,
+        is_reconnecting: false,
+    };
+    let one = Load {
+        connections: 1,
+        messages: 4_000,
+        ..many
+    };
+    vec![
+        ("1 connection", one),
+        (
+            "50 connections, 1 mailbox",
+            Load {
+                mailboxes: 1,
+                ..many
+            },
+        ),
+        ("50 connections, 100 mailboxes", many),
+        (
+            "the same, pipelined",
+            Load {
+                is_pipelined: true,
+                ..many
+            },
+        ),
+        (
+            "50 connections, 100 KiB messages",
+            Load {
+                messages: 3_000,
+                octets: 100 * 1024,
+                ..many
+            },
+        ),
+        (
+            "1 message to 100 mailboxes",
+            Load {
+                messages: 600,
+                recipients: 100,
+                ..one
+            },
+        ),
+        (
+            "a new connection for each message, 50 at once",
+            Load {
+                messages: 15_000,
+                is_reconnecting: true,
+                ..many
+            },
+        ),
+    ]
+}
+
+fn play(what: &str, load: Load, peers: &[Peer], rounds: usize) {
+    let mut results: Vec<[Vec<f64>; 4]> = peers.iter().map(|_| Default::default()).collect();
+    for _ in 0..rounds {
+        for (peer, [rates, medians, worst, cpu]) in peers.iter().zip(&mut results) {
+            // Who takes a few hundred a second gets a few hundred.
+            let messages = load.messages / if peer.is_slow { 15 } else { 1 };
+            let load = Load { messages, ..load };
+            let (report, seconds, used) = peer.take(load);
+            rates.push(messages as f64 / seconds);
+            medians.push(report.wait(0.5));
+            worst.push(report.wait(0.99));
+            cpu.push(used * 1e6 / messages as f64);
+        }
+    }
+    println!("\n{what}");
+    println!(
+        "    {:24} {:>26}  {:>9}  {:>9}  {:>10}",
+        "", "messages/s", "p50 ms", "p99 ms", "CPU us"
+    );
+    let mut limit = 0.0;
+    for (peer, [rates, ..]) in peers.iter().zip(&mut results) {
+        if peer.name == LIMIT {
+            limit = median(rates);
+        }
+    }
+    for (peer, [rates, medians, worst, cpu]) in peers.iter().zip(&mut results) {
+        println!(
+            "    {:24} {:>26}  {:>9.2}  {:>9.2}  {:>10.0}   {:.0} % of the limit",
+            peer.name,
+            spread(rates, 0),
+            median(medians),
+            median(worst),
+            median(cpu),
+            median(rates) / limit * 100.0,
+        );
+    }
+}
+
+/// From `exec` to the first `220`.
+fn start_times() {
+    let mut times: Vec<f64> = (0..20)
+        .map(|_| {
+            let begin = Instant::now();
+            let server = Peer::minismtp(Path::new(env!("CARGO_BIN_EXE_minismtp")));
+            let mut line = String::new();
+            let stream = TcpStream::connect(server.address).unwrap();
+            BufReader::new(stream).read_line(&mut line).unwrap();
+            assert!(line.starts_with("220"), "{line}");
+            begin.elapsed().as_secs_f64() * 1000.0
+        })
+        .collect();
+    println!("\nexec to the first 220: {} ms", spread(&mut times, 1));
+    let binary = std::fs::metadata(env!("CARGO_BIN_EXE_minismtp")).unwrap();
+    println!("binary: {:.1} MB", binary.len() as f64 / 1e6);
+}
+
+fn memory() {
+    const HELD: usize = 10_000;
+    let server = Peer::minismtp(Path::new(env!("CARGO_BIN_EXE_minismtp")));
+    let rest = server.resident_kib();
+    let wanted = rustix::process::Rlimit {
+        current: Some(2 * HELD as u64),
+        maximum: rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum,
+    };
+    rustix::process::setrlimit(rustix::process::Resource::Nofile, wanted).unwrap();
+    let held: Vec<TcpStream> = (0..HELD)
+        .map(|_| {
+            let mut stream = TcpStream::connect(server.address).unwrap();
+            let mut buffer = [0; 1024];
+            assert!(stream.read(&mut buffer).unwrap() > 4);
+            stream.write_all(b"EHLO c.example\r\n").unwrap();
+            let mut said = Vec::new();
+            while !said.windows(4).any(|octets| octets == b"250 ") {
+                let got = stream.read(&mut buffer).unwrap();
+                assert!(got > 0, "turned away");
+                said.extend_from_slice(&buffer[..got]);
+            }
+            stream
+        })
+        .collect();
+    let full = server.resident_kib();
+    println!("memory at rest: {:.1} MB", rest as f64 / 1024.0);
+    println!(
+        "memory for each of {HELD} idle connections: {:.1} KiB",
+        (full - rest) as f64 / held.len() as f64
+    );
+}
+
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+fn spread(values: &mut [f64], digits: usize) -> String {
+    let median = median(values);
+    let (first, last) = (values[0], values[values.len() - 1]);
+    format!("{median:.digits$} ({first:.digits$} to {last:.digits$})")
+}
+
+const LIMIT: &str = "the limit, durable";
+
+/// A server that gets the load.
+struct Peer {
+    name: String,
+    address: SocketAddr,
+    is_slow: bool,
+    _guard: Guard,
+    /// The process whose and whose children's time counts.
+    pid: Option<u32>,
+    /// Messages that are on their way are in here.
+    queues: Vec<PathBuf>,
+}
+
+/// Ends what was started.
+#[derive(Default)]
+struct Guard {
+    child: Option<Child>,
+    directory: Option<PathBuf>,
+    /// What the script has to stop.
+    word: Option<&'static str>,
+}
+
+impl Peer {
+    fn new(name: &str, address: SocketAddr) -> Self {
+        Self {
+            name: name.to_owned(),
+            address,
+            is_slow: false,
+            _guard: Guard::default(),
+            pid: None,
+            queues: Vec::new(),
+        }
+    }
+
+    fn minismtp(binary: &Path) -> Self {
+        let root = directory();
+        let users: String = (0..USERS)
+            .map(|user| format!("user{user},password\n"))
+            .collect();
+        std::fs::write(root.join("logincred.txt"), users).unwrap();
+        let mut command = Command::new(binary);
+        command.args(["serve", "--port", "0", "--root"]).arg(&root);
+        Self::spawn("minismtp", &mut command, root)
+    }
+
+    fn limit() -> Self {
+        let directory = directory();
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.arg("--limit").arg(&directory);
+        Self::spawn(LIMIT, &mut command, directory)
+    }
+
+    fn spawn(name: &str, command: &mut Command, directory: PathBuf) -> Self {
+        let mut child = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.as_mut().unwrap())
+            .read_line(&mut line)
+            .unwrap();
+        let address = line.trim_end().rsplit(' ').next().unwrap().parse().unwrap();
+        Self {
+            pid: Some(child.id()),
+            _guard: Guard {
+                child: Some(child),
+                directory: Some(directory),
+                word: None,
+            },
+            ..Self::new(name, address)
+        }
+    }
+
+    /// `smtp-sink` of Postfix.
+    fn sink() -> Option<Self> {
+        let address = free_address();
+        let program = ["/usr/sbin/smtp-sink", "/usr/libexec/postfix/smtp-sink"]
+            .into_iter()
+            .find(|path| Path::new(path).exists())?;
+        let child = Command::new(program)
+            .args(["-u", "nobody", &address.to_string(), "1024"])
+            .stderr(Stdio::null())
+            .spawn()
+            .ok()?;
+        let sink = Self {
+            pid: Some(child.id()),
+            _guard: Guard {
+                child: Some(child),
+                directory: None,
+                word: None,
+            },
+            ..Self::new("smtp-sink, stores nothing", address)
+        };
+        sink.is_there().then_some(sink)
+    }
+
+    /// Postfix, as `peers.sh` starts it; that prints the process and where messages wait.
+    fn postfix() -> Option<Self> {
+        let (name, word) = ("Postfix", "postfix");
+        let address = free_address();
+        let started = Command::new("bash")
+            .args([PEERS_SCRIPT, "start", word, &address.port().to_string()])
+            .stderr(Stdio::inherit())
+            .output()
+            .unwrap();
+        if !started.status.success() {
+            println!("{name} is left out: it does not start");
+            return None;
+        }
+        let text = String::from_utf8(started.stdout).unwrap();
+        let mut words = text.split_whitespace();
+        let peer = Self {
+            pid: words.next().map(|pid| pid.parse().unwrap()),
+            queues: words.map(PathBuf::from).collect(),
+            is_slow: true,
+            _guard: Guard {
+                child: None,
+                directory: None,
+                word: Some(word),
+            },
+            ..Self::new(name, address)
+        };
+        peer.is_there().then_some(peer)
+    }
+
+    fn is_there(&self) -> bool {
+        let begin = Instant::now();
+        while begin.elapsed() < Duration::from_secs(10) {
+            let Ok(mut stream) = TcpStream::connect(self.address) else {
+                continue;
+            };
+            if stream.read(&mut [0; 4]).is_ok_and(|got| got > 0) {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Gets the load; also gives how many seconds it took until all was in the mailboxes, and how
+    /// many of a processor.
+    fn take(&self, load: Load) -> (Report, f64, f64) {
+        let before = self.processor_seconds();
+        let begin = Instant::now();
+        let report = load
+            .run(self.address)
+            .unwrap_or_else(|error| panic!("{}: {error}", self.name));
+        let mut seconds = report.seconds;
+        if !self.queues.is_empty() {
+            while self.queues.iter().any(|queue| has_files(queue)) {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            seconds = begin.elapsed().as_secs_f64();
+        }
+        (report, seconds, self.processor_seconds() - before)
+    }
+
+    /// Its processes' time, those that have ended included.
+    fn processor_seconds(&self) -> f64 {
+        let Some(pid) = self.pid else { return 0.0 };
+        let mut family = vec![pid];
+        let mut ticks = 0;
+        let processes = processes();
+        let mut at = 0;
+        while at < family.len() {
+            let parent = family[at];
+            let children = processes.iter().filter(|process| process.1 == parent);
+            family.extend(children.map(|process| process.0));
+            at += 1;
+        }
+        for (pid, _, own) in processes {
+            if family.contains(&pid) {
+                ticks += own;
+            }
+        }
+        ticks as f64 / rustix::param::clock_ticks_per_second() as f64
+    }
+
+    fn resident_kib(&self) -> usize {
+        let path = format!("/proc/{}/status", self.pid.unwrap());
+        let status = std::fs::read_to_string(path).unwrap();
+        let line = status
+            .lines()
+            .find(|line| line.starts_with("VmRSS:"))
+            .unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            drop(child.kill());
+            drop(child.wait());
+        }
+        if let Some(word) = self.word {
+            let mut command = Command::new("bash");
+            drop(command.args([PEERS_SCRIPT, "stop", word]).status());
+        }
+        if let Some(directory) = &self.directory {
+            drop(std::fs::remove_dir_all(directory));
+        }
+    }
+}
+
+const PEERS_SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/peers.sh");
+
+/// Process, parent, and clock ticks of it and of its children that have ended.
+fn processes() -> Vec<(u32, u32, u64)> {
+    let mut processes = Vec::new();
+    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+        let Ok(stat) = std::fs::read_to_string(entry.path().join("stat")) else {
+            continue;
+        };
+        let Some((_, rest)) = stat.rsplit_once(") ") else {
+            continue;
+        };
+        let fields: Vec<u64> = rest
+            .split(' ')
+            .map(|word| word.parse().unwrap_or(0))
+            .collect();
+        let Some(Ok(pid)) = entry.file_name().to_str().map(str::parse) else {
+            continue;
+        };
+        let parent = u32::try_from(fields[1]).unwrap();
+        processes.push((pid, parent, fields[11..15].iter().sum()));
+    }
+    processes
+}
+
+fn has_files(directory: &Path) -> bool {
+    let Ok(entries) = std::fs::read_dir(directory) else {
+        return false;
+    };
+    entries.flatten().any(|entry| {
+        let is_directory = entry.file_type().is_ok_and(|kind| kind.is_dir());
+        !is_directory || has_files(&entry.path())
+    })
+}
+
+fn free_address() -> SocketAddr {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap()
+}
+
+/// A new directory. Not where it may be memory: a sync has to mean something.
+fn directory() -> PathBuf {
+    static COUNTER: AtomicUsize = AtomicUsize::new(0);
+    let number = COUNTER.fetch_add(1, Ordering::Relaxed);
+    let name = format!("minismtp-bench-{}-{number}", std::process::id());
+    let base = std::env::var_os("BENCH_DIR").map_or_else(|| "target".into(), PathBuf::from);
+    let directory = base.join(name);
+    std::fs::create_dir_all(&directory).unwrap();
+    directory
+}
