@@ -89,6 +89,21 @@ pub trait File: Send + Sync + fmt::Debug {
     /// As the system reports them.
     fn sync(&self) -> io::Result<()>;
 
+    /// Waits until nobody has the file for [`File::take_over`], and keeps that so until the handle
+    /// is dropped.
+    ///
+    /// # Errors
+    ///
+    /// As the system reports them.
+    fn keep(&self) -> io::Result<()>;
+
+    /// Takes the file for itself, until the handle is dropped; whether nobody else keeps it.
+    ///
+    /// # Errors
+    ///
+    /// As the system reports them.
+    fn take_over(&self) -> io::Result<bool>;
+
     /// Sets permission bits and owner as another file has them. An owner that the system does
     /// not let us give is left as it is.
     ///

@@ -42,7 +42,8 @@
 //!                 (server), Conversation (client); Command, Reply, limits
 //!                                                                [sasl secret user wire]
 //! credentials/    trait Credentials; the text file `logincred.txt`       [disk secret user]
-//! mailbox/        trait Store; text files, their format, journal, group commit, recovery
+//! mailbox/        trait Store; text files, their format and index, journal, group commit,
+//!                 checkpoints, recovery, deletion
 //!                                                [address clock disk message user wire]
 //! net/            listening, connections, the loop that drives a Machine              [wire]
 //! server/         listeners and limits; answers an engine's questions  [all but cli, client]

@@ -15,6 +15,9 @@ use crate::mailbox::format::Record;
 use crate::mailbox::{CopyError, Mailbox, Store};
 use crate::user::UserName;
 
+/// How much of a list is written at once, in octets.
+const WRITE_OCTETS: usize = 64 * 1024;
+
 /// List, show and delete mail
 ///
 /// Works on the files, with or without a running server. Messages are numbered from 1, the oldest
@@ -30,6 +33,9 @@ Examples:
 
   The newest message, in a script:
       minismtp mailbox show Andrew last
+
+  A message by the name that mail clients give it, which `list --json` tells as `id`:
+      minismtp mailbox show Andrew 51f2a0c5c1c3b6e8d0a4f3f1b2c0d9e7.1
 
   Delete the first and the third:
       minismtp mailbox delete Andrew 1 3")]
@@ -69,8 +75,8 @@ struct ShowArgs {
     #[arg(value_name = "NAME")]
     name: UserName,
 
-    /// Which messages: a number, a range as 2-5, or `last`; all without it
-    #[arg(value_name = "N|N-M|last")]
+    /// Which messages: a number, a range as 2-5, `last`, or a unique-id; all without it
+    #[arg(value_name = "N|N-M|last|ID")]
     which: Option<Which>,
 
     /// Print JSON
@@ -88,16 +94,18 @@ struct DeleteArgs {
     #[arg(value_name = "NAME")]
     name: UserName,
 
-    /// The messages: numbers, ranges as 2-5, or `last`
+    /// The messages: numbers, ranges as 2-5, `last`, or unique-ids
     #[arg(value_name = "N", required = true)]
     which: Vec<Which>,
 }
 
-/// Messages, by number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Messages, by number or by name.
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Which {
     Last,
     Range(usize, usize),
+    /// As mail clients know it (POP3's UIDL).
+    UniqueId(String),
 }
 
 impl FromStr for Which {
@@ -110,8 +118,11 @@ impl FromStr for Which {
         let number = |text: &str| match text.parse() {
             Ok(0) => Err("messages are numbered from 1".to_owned()),
             Ok(number) => Ok(number),
-            Err(_) => Err("a number, a range as 2-5, or `last`".to_owned()),
+            Err(_) => Err("a number, a range as 2-5, `last`, or a unique-id".to_owned()),
         };
+        if text.contains('.') {
+            return Ok(Self::UniqueId(text.to_ascii_lowercase()));
+        }
         match text.split_once('-') {
             None => number(text).map(|number| Self::Range(number, number)),
             Some((first, last)) => match (number(first)?, number(last)?) {
@@ -123,13 +134,21 @@ impl FromStr for Which {
 }
 
 impl Which {
-    /// First and last number, in a mailbox of `count` messages.
-    fn bounds(self, count: usize) -> Result<(usize, usize), Failure> {
+    /// First and last number in a mailbox.
+    fn bounds(&self, mailbox: &dyn Mailbox) -> Result<(usize, usize), Failure> {
+        let count = mailbox.count();
         match self {
             Self::Last if count == 0 => Err(Failure::new(ExitStatus::No, "the mailbox is empty")),
             Self::Last => Ok((count, count)),
-            Self::Range(_, last) if last > count => Err(no_such_message(last, count)),
-            Self::Range(first, last) => Ok((first, last)),
+            Self::Range(_, last) if *last > count => Err(no_such_message(*last, count)),
+            Self::Range(first, last) => Ok((*first, *last)),
+            Self::UniqueId(unique_id) => match mailbox.find(unique_id) {
+                Some(number) => Ok((number, number)),
+                None => Err(
+                    Failure::new(ExitStatus::No, format_args!("no message `{unique_id}`"))
+                        .hint("`minismtp mailbox list NAME --json` tells them as `id`"),
+                ),
+            },
         }
     }
 }
@@ -225,13 +244,15 @@ impl Root {
         warn_of_torn(&*mailbox, out);
         let count = mailbox.count();
         let width = count.to_string().len();
-        let mut rows = Vec::new();
+        let (mut rows, mut lines) = (Vec::new(), String::new());
         for number in 1..=count {
             let Some(record) = mailbox.summary(number)? else {
                 break;
             };
             if json {
-                rows.push(summary_json(number, &record));
+                let mut row = summary_json(number, &record);
+                row["id"] = mailbox.unique_id(number).into();
+                rows.push(row);
             } else {
                 let Record {
                     received,
@@ -239,15 +260,17 @@ impl Root {
                     subject,
                     ..
                 } = record;
-                out.result(format_args!(
-                    "{number:width$}  {received}  {from}  {subject}"
-                ))?;
+                lines.push_str(&format!("{number:width$}  {received}  {from}  {subject}\n"));
+                if lines.len() > WRITE_OCTETS {
+                    out.write(lines.as_bytes())?;
+                    lines.clear();
+                }
             }
         }
         if json {
             out.result(Value::Array(rows))
         } else {
-            Ok(())
+            out.write(lines.as_bytes())
         }
     }
 
@@ -255,9 +278,9 @@ impl Root {
         let (store, user) = self.user(&args.name)?;
         let mailbox = store.open(&user)?;
         warn_of_torn(&*mailbox, out);
-        let (first, last) = match args.which {
+        let (first, last) = match &args.which {
             None => (1, mailbox.count()),
-            Some(which) => which.bounds(mailbox.count())?,
+            Some(which) => which.bounds(&*mailbox)?,
         };
         let mut rows = Vec::new();
         for number in first..=last {
@@ -266,6 +289,7 @@ impl Root {
                 mailbox.copy(number, &mut octets)?;
                 let record = Record::parse(&octets);
                 let mut row = summary_json(number, &record);
+                row["id"] = mailbox.unique_id(number).into();
                 row["full"] = record.is_full.into();
                 row["content"] = String::from_utf8_lossy(&record.content).into();
                 rows.push(row);
@@ -290,11 +314,14 @@ impl Root {
             )
             .hint("try again when it is done")
         })?;
-        let count = store.open(&user)?.count();
         let mut numbers = std::collections::BTreeSet::new();
-        for which in &args.which {
-            let (first, last) = which.bounds(count)?;
-            numbers.extend(first..=last);
+        {
+            // Who reads keeps a mailbox from being changed in its place.
+            let mailbox = store.open(&user)?;
+            for which in &args.which {
+                let (first, last) = which.bounds(&*mailbox)?;
+                numbers.extend(first..=last);
+            }
         }
         let numbers: Vec<usize> = numbers.into_iter().collect();
         if let Some(missing) = store.expunge(&user, &numbers)?.first() {
@@ -359,6 +386,7 @@ mod tests {
             ("2-5", Which::Range(2, 5)),
             ("last", Which::Last),
             ("LAST", Which::Last),
+            ("0A.1", Which::UniqueId("0a.1".to_owned())),
         ] {
             assert_eq!(text.parse(), Ok(which), "{text}");
         }

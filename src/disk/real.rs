@@ -251,6 +251,18 @@ impl File for RealFile {
         Ok(retry(|| fs::fdatasync(&self.0))?)
     }
 
+    fn keep(&self) -> io::Result<()> {
+        Ok(retry(|| fs::flock(&self.0, FlockOperation::LockShared))?)
+    }
+
+    fn take_over(&self) -> io::Result<bool> {
+        match retry(|| fs::flock(&self.0, FlockOperation::NonBlockingLockExclusive)) {
+            Ok(()) => Ok(true),
+            Err(Errno::WOULDBLOCK) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     fn set_access(&self, like: &Status) -> io::Result<()> {
         let owner = Some(fs::Uid::from_raw(like.owner.0));
         let group = Some(fs::Gid::from_raw(like.owner.1));

@@ -456,6 +456,14 @@ impl File for SimulatedFile {
         synced
     }
 
+    fn keep(&self) -> io::Result<()> {
+        self.disk.state().is_on()
+    }
+
+    fn take_over(&self) -> io::Result<bool> {
+        self.disk.state().is_on().map(|()| true)
+    }
+
     fn set_access(&self, like: &Status) -> io::Result<()> {
         self.change(|content| content.mode = like.mode)
     }

@@ -8,7 +8,10 @@ use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
-use crate::disk::File;
+use crate::disk::{Disk, File};
+
+use super::file::mailbox_path;
+use super::table;
 
 /// A mailbox that has to be synced.
 #[derive(Debug)]
@@ -31,21 +34,25 @@ pub struct Checkpointer {
 /// What was synced, or why not all of it.
 pub type Synced = io::Result<Vec<Due>>;
 
+/// What leads to the thread and back.
+type Ends = (Sender<Vec<Due>>, Receiver<Synced>);
+
 #[derive(Debug)]
 enum Worker {
     /// A thread, begun with the first checkpoint.
-    Thread(Option<(Sender<Vec<Due>>, Receiver<Synced>)>),
+    Thread(Arc<dyn Disk>, Option<Ends>),
     /// Whoever asks for the result: for a program that is about to end, and for tests that count
     /// what is done to the disk.
     Asker(Vec<Due>),
 }
 
 impl Checkpointer {
-    /// Works in a thread of its own.
+    /// Works in a thread of its own, which also brings the indexes of these mailboxes up to date
+    /// when nobody waits for it.
     #[must_use]
-    pub fn in_background() -> Self {
+    pub fn in_background(disk: Arc<dyn Disk>) -> Self {
         Self {
-            worker: Worker::Thread(None),
+            worker: Worker::Thread(disk, None),
             is_running: false,
         }
     }
@@ -68,16 +75,18 @@ impl Checkpointer {
     /// Begins a checkpoint, when none is running.
     pub fn begin(&mut self, due: Vec<Due>) {
         self.is_running = true;
-        if let Worker::Thread(None) = self.worker {
-            self.worker =
-                start().map_or(Worker::Asker(Vec::new()), |ends| Worker::Thread(Some(ends)));
+        if let Worker::Thread(disk, ends @ None) = &mut self.worker {
+            *ends = start(Arc::clone(disk));
+            if ends.is_none() {
+                self.worker = Worker::Asker(Vec::new());
+            }
         }
         match &mut self.worker {
-            Worker::Thread(Some((requests, _))) => {
+            Worker::Thread(_, Some((requests, _))) => {
                 // A thread that has died is seen when its result is asked for.
                 requests.send(due).unwrap_or_default();
             }
-            Worker::Thread(None) => {}
+            Worker::Thread(_, None) => {}
             Worker::Asker(waiting) => *waiting = due,
         }
     }
@@ -88,14 +97,14 @@ impl Checkpointer {
             return None;
         }
         let result = match &mut self.worker {
-            Worker::Thread(Some((_, results))) if !wait => match results.try_recv() {
+            Worker::Thread(_, Some((_, results))) if !wait => match results.try_recv() {
                 Err(std::sync::mpsc::TryRecvError::Empty) => return None,
                 result => result.unwrap_or_else(|gone| Err(io::Error::other(gone))),
             },
-            Worker::Thread(Some((_, results))) => results
+            Worker::Thread(_, Some((_, results))) => results
                 .recv()
                 .unwrap_or_else(|gone| Err(io::Error::other(gone))),
-            Worker::Thread(None) => return None,
+            Worker::Thread(_, None) => return None,
             Worker::Asker(due) => sync(std::mem::take(due)),
         };
         self.is_running = false;
@@ -104,14 +113,18 @@ impl Checkpointer {
 }
 
 /// The thread's ends; `None` where the system has no thread to give.
-fn start() -> Option<(Sender<Vec<Due>>, Receiver<Synced>)> {
-    let (requests, due) = channel();
+fn start(disk: Arc<dyn Disk>) -> Option<Ends> {
+    let (requests, due) = channel::<Vec<Due>>();
     let (sender, results) = channel();
     let thread = std::thread::Builder::new().name("checkpoint".to_owned());
     let started = thread.spawn(move || {
         while let Ok(due) = due.recv() {
+            let users: Vec<String> = due.iter().map(|mailbox| mailbox.user.clone()).collect();
             if sender.send(sync(due)).is_err() {
                 return;
+            }
+            for user in users {
+                table::refresh(&*disk, &mailbox_path(&user));
             }
         }
     });

@@ -34,6 +34,8 @@ pub const DIRECT_OCTETS_MIN: u64 = 32 * 1024;
 /// How many mailboxes are known, with or without a handle; all are named at the start of each
 /// journal.
 const MAILBOXES_MAX: usize = 10_000;
+/// How much memory a mailbox keeps for its next records.
+const PENDING_OCTETS_KEPT: usize = 4096;
 /// How much a piece of a large text is.
 const COPY_OCTETS: usize = 256 * 1024;
 
@@ -101,10 +103,16 @@ pub struct Committer {
     journal: Option<Journal>,
     checkpointer: Checkpointer,
     mailboxes: HashMap<String, KnownMailbox>,
+    /// Mailboxes that the journal does not know the length of.
+    without_base: Vec<String>,
     /// The journal could not be synced, or something written could not be undone: nothing is
     /// certain before a recovery has gone through.
     is_broken: bool,
     findings: Vec<String>,
+    /// Counts batches.
+    batch: u64,
+    /// What is about to be written to the journal.
+    frames: Vec<u8>,
 }
 
 #[derive(Debug)]
@@ -115,10 +123,12 @@ struct KnownMailbox {
     identity: (u64, u64),
     /// What the journal vouches for.
     committed: u64,
-    /// What is written. More than committed only within a batch.
+    /// What is written, or will be with what is pending. More than committed only within a batch.
     written: u64,
-    /// The journal of this epoch knows its length.
-    has_base: bool,
+    /// The end of that, not yet given to the system: one write for all records of a batch.
+    pending: Vec<u8>,
+    /// The batch in which somebody looked whether it is still the same file.
+    seen_in: u64,
     /// How much of that is durable in the file itself.
     synced: u64,
     /// Something durable was cut off, and that is not durable yet.
@@ -135,18 +145,22 @@ impl Committer {
     /// Begins with nothing open. The store must be recovered.
     #[must_use]
     pub fn new(disk: Arc<dyn Disk>, settings: Settings) -> Self {
+        let checkpointer = if settings.in_background {
+            Checkpointer::in_background(Arc::clone(&disk))
+        } else {
+            Checkpointer::on_demand()
+        };
         Self {
             disk,
             settings,
             journal: None,
-            checkpointer: if settings.in_background {
-                Checkpointer::in_background()
-            } else {
-                Checkpointer::on_demand()
-            },
+            checkpointer,
             mailboxes: HashMap::new(),
+            without_base: Vec::new(),
             is_broken: false,
             findings: Vec::new(),
+            batch: 0,
+            frames: Vec::new(),
         }
     }
 
@@ -192,6 +206,7 @@ impl Committer {
     }
 
     fn commit_locked(&mut self, jobs: &[Job]) -> Vec<Outcome> {
+        self.batch += 1;
         if let Err(error) = self.make_ready() {
             return refuse_all(jobs, &error);
         }
@@ -205,24 +220,33 @@ impl Committer {
         if let Some(Err(error)) = self.journal.as_mut().map(|journal| journal.reserve(octets)) {
             return refuse_all(jobs, &error);
         }
-        let mut entries = Vec::new();
-        for (job, outcome) in jobs
+        let good = jobs
             .iter()
-            .zip(&mut outcomes)
-            .filter(|(_, outcome)| outcome.is_ok())
-        {
-            match self.write(job) {
-                Ok(entry) => entries.push(entry),
-                Err(error) => *outcome = Err(error),
-            }
-        }
-        if entries.is_empty() {
+            .zip(&outcomes)
+            .filter_map(|(job, outcome)| outcome.is_ok().then_some(job));
+        let good: Vec<&Job> = good.collect();
+        if good.is_empty() {
             return outcomes;
         }
-        match self.write_entries(&entries) {
-            Ok(()) => self.accept(),
-            Err(error) => {
-                let failure = self.undo(&error);
+        let written = self.write_all(&good);
+        if written.is_err() && good.len() > 1 {
+            // One of them cannot be written. Which one shows when each is alone.
+            for (job, outcome) in jobs.iter().zip(&mut outcomes) {
+                if outcome.is_ok() {
+                    *outcome = self.commit_locked(std::slice::from_ref(job)).remove(0);
+                }
+            }
+            return outcomes;
+        }
+        let committed = written.and_then(|()| {
+            let frames = std::mem::take(&mut self.frames);
+            let committed = self.write_frames(&frames);
+            self.frames = frames;
+            committed.map_err(|error| self.undo(&error))
+        });
+        match committed {
+            Ok(()) => self.accept(&good),
+            Err(failure) => {
                 for outcome in outcomes.iter_mut().filter(|outcome| outcome.is_ok()) {
                     *outcome = Err(failure.clone());
                 }
@@ -267,6 +291,7 @@ impl Committer {
     fn forget(&mut self) {
         self.journal = None;
         self.mailboxes.clear();
+        self.without_base.clear();
     }
 
     fn recover(&mut self) -> io::Result<()> {
@@ -392,6 +417,10 @@ impl Committer {
             self.mailbox(user)?.cut_back()?;
         }
         if let Some(mailbox) = self.mailboxes.get_mut(user) {
+            if mailbox.seen_in == self.batch {
+                return Ok(());
+            }
+            mailbox.seen_in = self.batch;
             let status = self.disk.status(&mailbox.path)?;
             let is_unchanged = status.is_some_and(|status| {
                 status.identity == mailbox.identity && status.octets == mailbox.written
@@ -431,66 +460,76 @@ impl Committer {
             file: Some(file.into()),
             committed: end,
             written: end,
-            has_base: false,
+            pending: Vec::new(),
+            seen_in: self.batch,
             synced: end,
             is_cut: false,
             has_lost: false,
             has_excess: false,
         };
         self.mailboxes.insert(user.to_owned(), mailbox);
+        self.without_base.push(user.to_owned());
         Ok(())
     }
 
     /// Makes the lengths of newly opened mailboxes durable, before anything is written to them.
     fn write_bases(&mut self) -> io::Result<()> {
-        let new = self
-            .mailboxes
-            .iter_mut()
-            .filter(|(_, mailbox)| !mailbox.has_base);
-        let mut bases = Vec::new();
-        for (user, mailbox) in new {
-            mailbox.has_base = true;
-            bases.push(mailbox.base(user));
-        }
-        if bases.is_empty() {
+        if self.without_base.is_empty() {
             return Ok(());
         }
+        let new = std::mem::take(&mut self.without_base);
+        let bases = new
+            .iter()
+            .filter_map(|user| Some(self.mailboxes.get(user)?.base(user)));
+        let bases = bases.collect();
         self.disk.sync_directory(Path::new(""))?;
-        self.write_entries(&[Entry::Base(bases)])
+        let journal = self.journal.as_ref().ok_or(io::ErrorKind::NotConnected)?;
+        let mut frames = Vec::new();
+        journal.frame(&Entry::Base(bases), &mut frames)?;
+        self.write_frames(&frames)
     }
 
-    fn write_entries(&mut self, entries: &[Entry]) -> io::Result<()> {
+    fn write_frames(&mut self, frames: &[u8]) -> io::Result<()> {
         let journal = self.journal.as_mut().ok_or(io::ErrorKind::NotConnected)?;
-        let frames = journal.frames(entries)?;
         journal.reserve(frames.len() as u64)?;
-        journal.commit(&frames)
+        journal.commit(frames)
     }
 
-    /// Writes a message's records; gives the entry that will make them count.
-    fn write(&mut self, job: &Job) -> Result<Entry, AppendError> {
-        let users = job.records.iter().map(|record| record.user.as_str());
-        let ends: Vec<(&str, u64)> = users
-            .filter_map(|user| Some((user, self.mailboxes.get(user)?.written)))
-            .collect();
-        let written = match job.small_text() {
+    /// Writes the records of all these messages, and frames the entries that will make them count.
+    /// If one of them cannot be written, none is.
+    fn write_all(&mut self, jobs: &[&Job]) -> Outcome {
+        self.frames.clear();
+        let mut written = jobs.iter().try_for_each(|job| match job.small_text() {
             Some(text) => self.write_small(job, text),
             None => self.write_large(job),
-        };
+        });
+        if written.is_ok() {
+            let mut records = jobs.iter().flat_map(|job| &job.records);
+            written = records.try_for_each(|record| self.mailbox(&record.user)?.flush());
+        }
         written.map_err(|error| {
-            self.cut_back(&ends);
+            self.cut_batch_back();
             AppendError::from_disk("the mailboxes", &error)
         })
     }
 
-    fn write_small(&mut self, job: &Job, text: &[u8]) -> io::Result<Entry> {
-        let shared = [job.trace.as_slice(), text].concat();
+    fn write_small(&mut self, job: &Job, text: &[u8]) -> io::Result<()> {
         let mut records = Vec::with_capacity(job.records.len());
         for record in &job.records {
-            let start = record.plain_body.map_or(0, |body| job.trace.len() + body);
             let mailbox = self.mailbox(&record.user)?;
-            let octets = [record.head.as_slice(), &shared[start..]].concat();
             let offset = mailbox.written;
-            mailbox.put(&octets)?;
+            mailbox.put(&record.head);
+            let start = match record.plain_body {
+                None => {
+                    mailbox.put(&job.trace);
+                    mailbox.put(text);
+                    0
+                }
+                Some(body) => {
+                    mailbox.put(&text[body..]);
+                    job.trace.len() + body
+                }
+            };
             records.push(AppendRecord {
                 user: record.user.clone(),
                 offset,
@@ -498,19 +537,20 @@ impl Committer {
                 start: u32::try_from(start).map_err(io::Error::other)?,
             });
         }
-        Ok(Entry::Append { records, shared })
+        let journal = self.journal.as_ref().ok_or(io::ErrorKind::NotConnected)?;
+        journal.frame_append(&records, [&job.trace, text], &mut self.frames)
     }
 
     /// Writes a text that is not to be in the journal too, and syncs the mailboxes.
-    fn write_large(&mut self, job: &Job) -> io::Result<Entry> {
+    fn write_large(&mut self, job: &Job) -> io::Result<()> {
         let mut spans = Vec::with_capacity(job.records.len());
         let mut buffer = vec![0; COPY_OCTETS];
         for record in &job.records {
             let mailbox = self.mailbox(&record.user)?;
             let offset = mailbox.written;
-            mailbox.put(&record.head)?;
+            mailbox.put(&record.head);
             if record.plain_body.is_none() {
-                mailbox.put(&job.trace)?;
+                mailbox.put(&job.trace);
             }
             let mut at = record.plain_body.unwrap_or(0) as u64;
             while at < job.text.octets() {
@@ -518,19 +558,23 @@ impl Committer {
                 if got == 0 {
                     return Err(io::ErrorKind::UnexpectedEof.into());
                 }
-                mailbox.put(&buffer[..got])?;
+                mailbox.put(&buffer[..got]);
+                mailbox.flush()?;
                 at += got as u64;
             }
             spans.push((record.user.clone(), offset, mailbox.written - offset));
         }
         for record in &job.records {
-            if let Err(error) = self.mailbox(&record.user)?.sync() {
+            let mailbox = self.mailbox(&record.user)?;
+            mailbox.flush()?;
+            if let Err(error) = mailbox.sync() {
                 // Earlier records of this mailbox may be lost with it; they are in the journal.
                 self.is_broken = true;
                 return Err(error);
             }
         }
-        Ok(Entry::Direct(spans))
+        let journal = self.journal.as_ref().ok_or(io::ErrorKind::NotConnected)?;
+        journal.frame(&Entry::Direct(spans), &mut self.frames)
     }
 
     /// A known mailbox, with its handle.
@@ -577,6 +621,10 @@ impl Committer {
             if spare == 0 {
                 return;
             }
+            if mailbox.flush().is_err() {
+                // That is found out again when the batch is written.
+                continue;
+            }
             spare -= 1;
             match mailbox.sync() {
                 Ok(()) => mailbox.file = None,
@@ -586,39 +634,33 @@ impl Committer {
         }
     }
 
-    /// Takes a message that could not be written out of the mailboxes again, which ended here
-    /// before it.
-    fn cut_back(&mut self, ends: &[(&str, u64)]) {
-        for (user, end) in ends {
-            if let Some(mailbox) = self.mailboxes.get_mut(*user) {
-                mailbox.written = *end;
+    /// Takes a batch that could not be written or committed out of the mailboxes again.
+    fn cut_batch_back(&mut self) {
+        for mailbox in self.mailboxes.values_mut() {
+            if mailbox.written != mailbox.committed {
+                mailbox.written = mailbox.committed;
+                mailbox.pending.clear();
                 mailbox.has_excess = true;
+                // If that fails, it is tried again before the next message for this mailbox; the
+                // others need not wait for it.
+                mailbox.cut_back().unwrap_or_default();
             }
-            // If that fails, it is tried again before the next message for this mailbox; the
-            // others need not wait for it.
-            self.mailbox(user)
-                .and_then(KnownMailbox::cut_back)
-                .unwrap_or_default();
         }
     }
 
     /// The batch counts.
-    fn accept(&mut self) {
-        for mailbox in self.mailboxes.values_mut() {
-            mailbox.committed = mailbox.written;
+    fn accept(&mut self, jobs: &[&Job]) {
+        for record in jobs.iter().flat_map(|job| &job.records) {
+            if let Some(mailbox) = self.mailboxes.get_mut(&record.user) {
+                mailbox.committed = mailbox.written;
+            }
         }
     }
 
     /// The journal could not be written: nothing of the batch counts, if that can be made sure.
     fn undo(&mut self, error: &io::Error) -> AppendError {
-        for mailbox in self.mailboxes.values_mut() {
-            if mailbox.written != mailbox.committed {
-                mailbox.written = mailbox.committed;
-                mailbox.has_excess = true;
-                // What cannot be cut off is set aside by the recovery.
-                mailbox.cut_back().unwrap_or_default();
-            }
-        }
+        // What cannot be cut off is set aside by the recovery.
+        self.cut_batch_back();
         match self.recover() {
             Ok(()) => AppendError::from_disk("the journal", error),
             Err(again) => AppendError::Unknown(format!("the journal: {error}; {again}")),
@@ -680,9 +722,22 @@ impl KnownMailbox {
             .ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 
-    fn put(&mut self, octets: &[u8]) -> io::Result<()> {
-        self.file()?.write_at(octets, self.written)?;
+    /// Adds octets to what is pending.
+    fn put(&mut self, octets: &[u8]) {
+        self.pending.extend_from_slice(octets);
         self.written += octets.len() as u64;
+    }
+
+    /// Writes what is pending.
+    fn flush(&mut self) -> io::Result<()> {
+        if self.pending.is_empty() {
+            return Ok(());
+        }
+        let offset = self.written - self.pending.len() as u64;
+        self.file()?.write_at(&self.pending, offset)?;
+        self.pending.clear();
+        // A mailbox that got much once and then nothing holds no memory for it.
+        self.pending.shrink_to(PENDING_OCTETS_KEPT);
         Ok(())
     }
 }

@@ -3,8 +3,8 @@
 //! One server at a time has a root; other processes may read, delete and append meanwhile. Who
 //! changes a mailbox holds the write lock. Who does so beside the server first syncs all mailboxes
 //! and removes the journal, and the server notices: so nobody ever works with another's idea of
-//! where a mailbox ends. Reading needs no lock: appending leaves what is there as it is, and
-//! deleting makes a new file.
+//! where a mailbox ends. Who reads keeps the file: appending leaves what is there as it is, and
+//! deleting makes a new file, or a new end where nobody reads.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -12,17 +12,19 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use crate::disk::{Disk, File, Lock, Open, Status};
 use crate::user::UserName;
 
 use super::commit::{Committer, Job, JobRecord, Settings};
-use super::format::{Record, Span, Summary};
-use super::ids::Removed;
-use super::index::{self, Entry, MessageReader};
+use super::format::{Record, Span, Summary, read_full};
+use super::index::{Entry, MessageReader};
 use super::journal::PART_OCTETS_MAX;
 use super::recovery::{self, Tail};
 use super::spool::{SPOOL_PREFIX, Spool};
+use super::table::{self, Table};
+use super::tail;
 use super::{AppendError, CopyError, Done, Mailbox, Message, Reading, Store, StoreError};
 
 /// The lock that a server holds as long as it runs.
@@ -37,12 +39,20 @@ const MAILBOX_NAME: &str = "mymailbox.mail";
 const TORN_PREFIX: &str = "mymailbox.torn-";
 /// How many mailboxes a visitor holds open.
 const VISITOR_HANDLES: usize = 64;
+/// From this on, who waits for a commit is better off with another thread. To hand one over takes a
+/// tenth of a millisecond, which is what a good disk takes for all of it.
+const HANDING_OVER_PAYS: Duration = Duration::from_millis(1);
 /// How many messages wait for each other at most.
 const BATCH_MESSAGES_MAX: usize = 256;
 /// How many `Received` fields a message may have (RFC 5321 §6.3).
 const HOPS_MAX: usize = 100;
-/// The start of a record that surely holds its four lines and more.
-const SUMMARY_OCTETS: usize = 2048;
+/// The start of a record that mostly holds its four lines, and one that surely does.
+const SUMMARY_OCTETS: [usize; 2] = [512, 4096];
+/// To put a new end to a mailbox is to write it twice: it has to be so many times shorter than what
+/// it saves.
+const TAIL_PAYS: u64 = 2;
+/// A mailbox of fewer messages is not indexed anew when some are deleted.
+const INDEX_MESSAGES_MIN: usize = 1000;
 /// How much is copied at once.
 const COPY_OCTETS: usize = 256 * 1024;
 
@@ -72,6 +82,7 @@ type Batch = Vec<(Job, QueuedDone)>;
 struct Commits {
     /// What is appended and not yet handed over.
     waiting: Batch,
+    desk: Arc<Mutex<Desk>>,
     queue: Sender<Batch>,
     thread: JoinHandle<()>,
 }
@@ -138,13 +149,19 @@ impl FileStore {
             part_octets_max: PART_OCTETS_MAX,
             in_background: true,
         };
-        let committer = Committer::new(Arc::clone(&disk), settings);
-        let thread = std::thread::Builder::new()
-            .name("commit".to_owned())
-            .spawn(move || commit_all(committer, &batches, &report))
+        let desk = Arc::new(Mutex::new(Desk {
+            committer: Committer::new(Arc::clone(&disk), settings),
+            report,
+            lasted: Duration::MAX,
+        }));
+        let thread = std::thread::Builder::new().name("commit".to_owned());
+        let own = Arc::clone(&desk);
+        let thread = thread
+            .spawn(move || commit_all(&own, &batches))
             .map_err(|error| io_error("serve", &*disk, root, error))?;
         let committer = Mutex::new(Some(Commits {
             waiting: Vec::new(),
+            desk,
             queue,
             thread,
         }));
@@ -202,46 +219,94 @@ impl FileStore {
     }
 
     /// Removes records by number; gives back the numbers that do not exist.
-    fn remove_records(&self, path: &Path, numbers: &[usize]) -> io::Result<Vec<usize>> {
-        let Some(status) = self.disk.status(path)? else {
+    fn remove_records(&self, user: &UserName, numbers: &[usize]) -> io::Result<Vec<usize>> {
+        let (disk, directory) = (&*self.disk, Path::new(user.as_str()));
+        let path = &mailbox_path(user.as_str());
+        let Some(status) = disk.status(path)? else {
             return Ok(numbers.to_vec());
         };
-        let directory = path.parent().unwrap_or_else(|| Path::new(""));
-        let file = self.disk.open(path, Open::Write)?;
-        let mut removed = Removed::read(&*self.disk, directory)?;
-        let entries = index::entries(&*file, &removed)?;
-        let is_there = |number: &usize| (1..=entries.len()).contains(number);
+        tail::remove_leftover(disk, directory)?;
+        let file = disk.open(path, Open::Write)?;
+        let table = Table::open(disk, directory, &*file)?;
+        let is_there = |number: &usize| (1..=table.count()).contains(number);
         let missing: Vec<usize> = numbers.iter().copied().filter(|n| !is_there(n)).collect();
-        if !missing.is_empty() || numbers.is_empty() {
-            return Ok(missing);
-        }
-        let end = entries.last().map_or(0, |entry| entry.span.end());
-        recovery::set_aside(&*self.disk, path, &*file, end, &mut Vec::new())?;
-
         let numbers: BTreeSet<usize> = numbers.iter().copied().collect();
-        let numbered = || (1..).zip(&entries);
-        let gone = numbered()
-            .filter(|(number, _)| numbers.contains(number))
-            .map(|(_, entry)| entry);
-        let kept = numbered()
-            .filter(|(number, _)| !numbers.contains(number))
-            .map(|(_, entry)| entry);
-        removed.add(gone, kept.clone());
-        removed.write(&*self.disk, directory)?;
-
-        let kept = runs(kept.map(|entry| entry.span));
-        match kept.as_slice() {
-            // Only the end goes: nothing has to be written anew.
-            [] => file.truncate(0)?,
-            [only] if only.offset == 0 => file.truncate(only.octets)?,
-            _ => {
-                return self
-                    .replace_by(path, &*file, &status, &kept)
-                    .map(|()| missing);
+        let Some(first) = numbers.first().filter(|_| missing.is_empty()) else {
+            return Ok(missing);
+        };
+        recovery::set_aside(disk, path, &*file, table.end()?, &mut Vec::new())?;
+        let entry = |at: usize| {
+            let entry = table.numbered(at)?;
+            entry.ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))
+        };
+        let gone = numbers.iter().map(|number| entry(number - 1));
+        let gone: Vec<Entry> = gone.collect::<io::Result<_>>()?;
+        let kept: Vec<usize> = (*first..table.count())
+            .filter(|at| !numbers.contains(&(at + 1)))
+            .collect();
+        let mut removed = table.removed().clone();
+        removed.add(&gone, |is_kept| {
+            for at in (0..first - 1).chain(kept.iter().copied()) {
+                if let Some(is_kept) = is_kept.get_mut(&entry(at)?.hash) {
+                    *is_kept = true;
+                }
             }
+            Ok(())
+        })?;
+        table::remove(disk, directory)?;
+        removed.write(disk, directory)?;
+
+        let cut = gone.first().map_or(0, |entry| entry.span.offset);
+        let spans = kept.iter().map(|at| Ok(entry(*at)?.span));
+        let spans = runs(spans.collect::<io::Result<Vec<Span>>>()?);
+        let behind: u64 = spans.iter().map(|span| span.octets).sum();
+        if behind == 0 {
+            // Only the end goes: nothing has to be written anew.
+            file.truncate(cut)?;
+            file.sync()?;
+        } else if behind < cut / TAIL_PAYS && file.take_over()? {
+            tail::replace(disk, user.as_str(), &*file, cut, &spans)?;
+        } else {
+            let before = Span {
+                offset: 0,
+                octets: cut,
+            };
+            let spans: Vec<Span> = [before].into_iter().chain(spans).collect();
+            self.replace_by(path, &*file, &status, &spans)?;
         }
-        file.sync()?;
+        self.index_anew(path, first - 1, &kept, entry)
+            .unwrap_or_default();
         Ok(missing)
+    }
+
+    /// Keeps the index of a mailbox that has lost records: these many are where they were, and these
+    /// follow them.
+    fn index_anew(
+        &self,
+        path: &Path,
+        before: usize,
+        kept: &[usize],
+        entry: impl Fn(usize) -> io::Result<Entry>,
+    ) -> io::Result<()> {
+        let directory = path.parent().unwrap_or_else(|| Path::new(""));
+        let count = before + kept.len();
+        let Some(status) = self
+            .disk
+            .status(path)?
+            .filter(|_| count >= INDEX_MESSAGES_MIN)
+        else {
+            return Ok(());
+        };
+        let mut end = 0;
+        table::write(&*self.disk, directory, &status, count, |at| {
+            let mut entry = match at.checked_sub(before) {
+                None => entry(at)?,
+                Some(at) => entry(kept[at])?,
+            };
+            entry.span.offset = end;
+            end = entry.span.end();
+            Ok(entry)
+        })
     }
 
     /// Puts a file with only these parts of `file` in its place.
@@ -332,36 +397,50 @@ impl Store for FileStore {
         done(outcome.unwrap_or(Ok(())));
     }
 
-    fn commit(&self) {
-        if let Some(commits) = &mut *self.commits() {
-            commits.begin();
+    fn commit(&self, is_alone: bool) {
+        let mut commits = self.commits();
+        let Some(open) = &mut *commits else {
+            return;
+        };
+        if !is_alone || open.waiting.len() != 1 {
+            return open.begin();
+        }
+        let shared = Arc::clone(&open.desk);
+        match shared.try_lock() {
+            Ok(mut desk) if desk.lasted < HANDING_OVER_PAYS => {
+                let batch = std::mem::take(&mut open.waiting);
+                drop(commits);
+                desk.commit(batch);
+            }
+            _ => open.begin(),
         }
     }
 
     fn open(&self, user: &UserName) -> Result<Box<dyn Mailbox>, StoreError> {
         let path = mailbox_path(user.as_str());
+        let directory = Path::new(user.as_str());
+        if tail::is_left_over(&*self.disk, directory).unwrap_or(false) {
+            // Somebody died while the mailbox got a new end, or is at it now. What cannot be mended
+            // here can still be read.
+            drop(self.change(&path, || tail::remove_leftover(&*self.disk, directory)));
+        }
         let opened = (|| {
             let file = match self.disk.open(&path, Open::Read) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-                file => Some(file?),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+                file => file?,
             };
-            let Some(file) = file else {
-                return Ok((None, Vec::new(), 0));
-            };
-            let removed = Removed::read(&*self.disk, Path::new(user.as_str()))?;
-            let entries = index::entries(&*file, &removed)?;
-            let end = entries.last().map_or(0, |entry| entry.span.end());
-            let torn_octets = file.status()?.octets.saturating_sub(end);
-            Ok((Some(Arc::from(file)), entries, torn_octets))
+            file.keep()?;
+            let table = Table::open(&*self.disk, directory, &*file)?;
+            let torn_octets = file.status()?.octets.saturating_sub(table.end()?);
+            Ok(Some(Opened {
+                file: Arc::from(file),
+                table,
+                torn_octets,
+            }))
         })();
         let shown = self.disk.show(&path).display().to_string();
         match opened {
-            Ok((file, entries, torn_octets)) => Ok(Box::new(FileMailbox {
-                shown,
-                file,
-                entries,
-                torn_octets,
-            })),
+            Ok(opened) => Ok(Box::new(FileMailbox { shown, opened })),
             Err(source) => Err(StoreError::Io {
                 action: "read",
                 path: shown,
@@ -396,7 +475,7 @@ impl Store for FileStore {
 
     fn expunge(&self, user: &UserName, numbers: &[usize]) -> Result<Vec<usize>, StoreError> {
         let path = mailbox_path(user.as_str());
-        self.change(&path, || self.remove_records(&path, numbers))
+        self.change(&path, || self.remove_records(user, numbers))
     }
 
     fn remove(&self, user: &UserName) -> Result<(), StoreError> {
@@ -426,33 +505,63 @@ impl Store for FileStore {
     }
 }
 
+/// Where messages are committed, by one thread at a time.
+struct Desk {
+    committer: Committer,
+    report: Reporter,
+    /// How long the last commit took.
+    lasted: Duration,
+}
+
+impl std::fmt::Debug for Desk {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Desk").field(&self.committer).finish()
+    }
+}
+
+impl Desk {
+    fn commit(&mut self, batch: Batch) {
+        let begun = Instant::now();
+        let (jobs, done): (Vec<Job>, Vec<QueuedDone>) = batch.into_iter().unzip();
+        let outcomes = self.committer.commit(&jobs);
+        self.lasted = begun.elapsed();
+        for (QueuedDone(done), outcome) in done.into_iter().zip(outcomes) {
+            done(outcome);
+        }
+        self.report();
+    }
+
+    fn close(&mut self) {
+        if let Err(error) = self.committer.close() {
+            (self.report)(&format!(
+                "mailboxes are left for the next start to recover: {error}"
+            ));
+        }
+        self.report();
+    }
+
+    fn report(&mut self) {
+        for finding in self.committer.take_findings() {
+            (self.report)(&finding);
+        }
+    }
+}
+
+fn lock(desk: &Mutex<Desk>) -> MutexGuard<'_, Desk> {
+    desk.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Commits what comes until nobody is left to send anything.
-fn commit_all(mut committer: Committer, batches: &Receiver<Batch>, report: &Reporter) {
+fn commit_all(desk: &Mutex<Desk>, batches: &Receiver<Batch>) {
     while let Ok(mut batch) = batches.recv() {
         while batch.len() < BATCH_MESSAGES_MAX
             && let Ok(more) = batches.try_recv()
         {
             batch.extend(more);
         }
-        let (batch, done): (Vec<Job>, Vec<QueuedDone>) = batch.into_iter().unzip();
-        let outcomes = committer.commit(&batch);
-        for (QueuedDone(done), outcome) in done.into_iter().zip(outcomes) {
-            done(outcome);
-        }
-        committer
-            .take_findings()
-            .iter()
-            .for_each(|finding| report(finding));
+        lock(desk).commit(batch);
     }
-    if let Err(error) = committer.close() {
-        report(&format!(
-            "mailboxes are left for the next start to recover: {error}"
-        ));
-    }
-    committer
-        .take_findings()
-        .iter()
-        .for_each(|finding| report(finding));
+    lock(desk).close();
 }
 
 fn job(message: Message) -> Result<Job, AppendError> {
@@ -487,18 +596,27 @@ fn job(message: Message) -> Result<Job, AppendError> {
 #[derive(Debug)]
 struct FileMailbox {
     shown: String,
-    file: Option<Arc<dyn File>>,
-    entries: Vec<Entry>,
+    /// `None` where there is no mailbox yet.
+    opened: Option<Opened>,
+}
+
+#[derive(Debug)]
+struct Opened {
+    file: Arc<dyn File>,
+    table: Table,
     torn_octets: u64,
 }
 
-impl FileMailbox {
-    fn entry(&self, number: usize) -> Option<&Entry> {
-        self.entries.get(number.checked_sub(1)?)
-    }
+/// A message's entry, with the file that it is in.
+type Found<'a> = (&'a Arc<dyn File>, Entry);
 
-    fn find(&self, number: usize) -> Option<(&Arc<dyn File>, Span)> {
-        Some((self.file.as_ref()?, self.entry(number)?.span))
+impl FileMailbox {
+    fn entry(&self, number: usize) -> Result<Option<Found<'_>>, StoreError> {
+        let (Some(opened), Some(at)) = (&self.opened, number.checked_sub(1)) else {
+            return Ok(None);
+        };
+        let entry = opened.table.get(at).map_err(|error| self.error(error))?;
+        Ok(entry.map(|entry| (&opened.file, entry)))
     }
 
     fn error(&self, source: io::Error) -> StoreError {
@@ -512,31 +630,32 @@ impl FileMailbox {
 
 impl Mailbox for FileMailbox {
     fn count(&self) -> usize {
-        self.entries.len()
+        self.opened
+            .as_ref()
+            .map_or(0, |opened| opened.table.count())
     }
 
     fn summary(&self, number: usize) -> Result<Option<Record>, StoreError> {
-        let Some((file, span)) = self.find(number) else {
+        let Some((file, entry)) = self.entry(number)? else {
             return Ok(None);
         };
-        let octets = usize::try_from(span.octets)
-            .unwrap_or(usize::MAX)
-            .min(SUMMARY_OCTETS);
-        let mut beginning = Vec::with_capacity(octets);
-        let part = Span {
-            offset: span.offset,
-            octets: octets as u64,
-        };
-        let copied = copy_span(&**file, part, |octets| {
-            beginning.extend_from_slice(octets);
-            Ok(())
-        });
-        copied.map_err(|error| self.error(error))?;
-        Ok(Some(Record::parse(&beginning)))
+        for octets_max in SUMMARY_OCTETS {
+            let octets =
+                usize::try_from(entry.span.octets).map_or(octets_max, |n| n.min(octets_max));
+            let mut beginning = vec![0; octets];
+            let filled = read_full(&**file, &mut beginning, entry.span.offset);
+            beginning.truncate(filled.map_err(|error| self.error(error))?);
+            let fourth = memchr::memchr_iter(b'\n', &beginning).nth(3);
+            if fourth.is_some() || octets < octets_max {
+                let end = fourth.map_or(beginning.len(), |at| at + 1);
+                return Ok(Some(Record::parse(&beginning[..end])));
+            }
+        }
+        Ok(None)
     }
 
     fn copy(&self, number: usize, out: &mut dyn io::Write) -> Result<bool, CopyError> {
-        let Some((file, span)) = self.find(number) else {
+        let Some((file, Entry { span, .. })) = self.entry(number)? else {
             return Ok(false);
         };
         let mut unwritten = None;
@@ -554,15 +673,25 @@ impl Mailbox for FileMailbox {
     }
 
     fn octets(&self, number: usize) -> Option<u64> {
-        self.entry(number).map(|entry| entry.octets)
+        Some(self.entry(number).ok()??.1.octets)
     }
 
     fn unique_id(&self, number: usize) -> Option<String> {
-        self.entry(number).map(Entry::unique_id)
+        let table = &self.opened.as_ref()?.table;
+        let entry = table.numbered(number.checked_sub(1)?).ok()??;
+        Some(entry.unique_id())
+    }
+
+    fn find(&self, unique_id: &str) -> Option<usize> {
+        let (hash, copy) = unique_id.split_once('.')?;
+        let hash = u128::from_str_radix(hash, 16).ok()?;
+        let copy: u32 = copy.parse().ok()?;
+        let at = self.opened.as_ref()?.table.find(hash, copy).ok()??;
+        Some(at + 1)
     }
 
     fn read(&self, number: usize) -> Result<Option<Box<dyn Reading>>, StoreError> {
-        let Some((file, span)) = self.find(number) else {
+        let Some((file, Entry { span, .. })) = self.entry(number)? else {
             return Ok(None);
         };
         let reader = MessageReader::new(&**file, span).map_err(|error| self.error(error))?;
@@ -575,7 +704,7 @@ impl Mailbox for FileMailbox {
     }
 
     fn torn_octets(&self) -> u64 {
-        self.torn_octets
+        self.opened.as_ref().map_or(0, |opened| opened.torn_octets)
     }
 }
 
@@ -599,7 +728,7 @@ impl Reading for FileReading {
 }
 
 /// Spans that follow each other as one.
-fn runs(spans: impl Iterator<Item = Span>) -> Vec<Span> {
+fn runs(spans: Vec<Span>) -> Vec<Span> {
     let mut runs: Vec<Span> = Vec::new();
     for span in spans {
         match runs.last_mut() {
@@ -611,7 +740,11 @@ fn runs(spans: impl Iterator<Item = Span>) -> Vec<Span> {
 }
 
 /// Hands the octets of a span to `take`, piece by piece.
-fn copy_span(
+///
+/// # Errors
+///
+/// As the file reports them, and as `take` does.
+pub(super) fn copy_span(
     file: &dyn File,
     span: Span,
     mut take: impl FnMut(&[u8]) -> io::Result<()>,

@@ -382,8 +382,7 @@ fn split_line(octets: &[u8]) -> (&[u8], &[u8]) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::ids::Removed;
-    use super::super::index::entries;
+    use super::super::index::scan;
     use super::*;
     use crate::disk::{Disk, Open, SimulatedDisk};
     use std::path::Path;
@@ -499,7 +498,7 @@ mod tests {
             let file = disk.open(Path::new("x"), Open::Write).unwrap();
             file.truncate(0).unwrap();
             file.write_at(text.as_bytes(), 0).unwrap();
-            let found: Vec<u64> = entries(&*file, &Removed::default())
+            let found: Vec<u64> = scan(&*file, 0, u64::MAX)
                 .unwrap()
                 .iter()
                 .map(|entry| entry.span.end())

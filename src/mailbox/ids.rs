@@ -6,7 +6,7 @@
 //! a small file beside the mailbox, a line a record (`hash copy seconds`), for as long as an equal
 //! one is there or may still come.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -21,7 +21,7 @@ const IDS_NAME: &str = ".minismtp.ids";
 const KEEP_SECONDS: i64 = 24 * 60 * 60;
 
 /// The removed records of a mailbox.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Removed {
     /// By hash: each removed copy, and when.
     copies: BTreeMap<u128, BTreeMap<u32, i64>>,
@@ -65,16 +65,27 @@ impl Removed {
         next
     }
 
-    /// Adds records that are being removed, and forgets what cannot matter any more.
-    pub fn add<'a>(
+    /// Adds records that are being removed, and forgets what cannot matter any more. `kept` says of
+    /// each hash whether a record has it that stays.
+    ///
+    /// # Errors
+    ///
+    /// As `kept` has them.
+    pub fn add(
         &mut self,
-        gone: impl IntoIterator<Item = &'a Entry>,
-        kept: impl IntoIterator<Item = &'a Entry>,
-    ) {
+        gone: &[Entry],
+        kept: impl FnOnce(&mut BTreeMap<u128, bool>) -> io::Result<()>,
+    ) -> io::Result<()> {
         let now = clock::now().timestamp();
-        let kept: BTreeSet<u128> = kept.into_iter().map(|entry| entry.hash).collect();
+        let hashes = gone.iter().map(|entry| entry.hash);
+        let mut is_kept: BTreeMap<u128, bool> = hashes
+            .chain(self.copies.keys().copied())
+            .map(|hash| (hash, false))
+            .collect();
+        kept(&mut is_kept)?;
+        let is_kept = |hash: &u128| is_kept.get(hash) == Some(&true);
         for entry in gone {
-            if !entry.is_full || kept.contains(&entry.hash) {
+            if !entry.is_full || is_kept(&entry.hash) {
                 self.copies
                     .entry(entry.hash)
                     .or_default()
@@ -82,8 +93,9 @@ impl Removed {
             }
         }
         self.copies.retain(|hash, copies| {
-            kept.contains(hash) || copies.values().any(|time| now - time < KEEP_SECONDS)
+            is_kept(hash) || copies.values().any(|time| now - time < KEEP_SECONDS)
         });
+        Ok(())
     }
 
     /// Replaces the file of a user's directory.

@@ -2,7 +2,6 @@
 //!
 //! One pass over the file, block by block, with some tens of octets kept for a message.
 
-use std::collections::HashMap;
 use std::io;
 
 use chrono::{Local, NaiveDateTime, TimeZone};
@@ -14,11 +13,15 @@ use crate::message::trace::internet_date;
 use crate::wire::dot::Decoder;
 use crate::wire::line::LineEnd;
 
-use super::format::{Block, Mark, Record, Span, read_full};
-use super::ids::Removed;
+use super::format::{Block, FULL_RECORD_MARK, Mark, Record, Span, read_full};
 
 /// The start of a record that surely holds its four lines and the start of its content.
 pub const HEAD_OCTETS: usize = 2048;
+
+/// How many threads read a large mailbox.
+const SCAN_THREADS_MAX: usize = 4;
+/// What is worth a thread, in octets.
+const SCAN_PART_OCTETS_MIN: u64 = 4 * 1024 * 1024;
 
 /// A message of a mailbox file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,34 +47,76 @@ impl Entry {
     }
 }
 
-/// Indexes the whole records of a file. What follows the last one is left out.
+/// Finds the whole records of a file between two offsets, of which the first is where a record
+/// begins. What follows the last one is left out. Copies are not numbered.
 ///
 /// # Errors
 ///
 /// As the file reports them.
-pub fn entries(file: &dyn File, removed: &Removed) -> io::Result<Vec<Entry>> {
-    let mut entries = Vec::new();
-    let mut copies: HashMap<u128, u32> = HashMap::new();
-    let mut pass = Pass::default();
+pub fn scan(file: &dyn File, start: u64, end: u64) -> io::Result<Vec<Entry>> {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let parts = processors.min(SCAN_THREADS_MAX) as u64;
+    if parts < 2 || end.saturating_sub(start) < SCAN_PART_OCTETS_MIN * parts {
+        return scan_part(file, start, end);
+    }
+    let mut edges = vec![start];
+    for part in 1..parts {
+        let middle = start + (end - start) / parts * part;
+        edges.push(next_record(file, middle)?.min(end));
+    }
+    edges.push(end);
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = edges
+            .windows(2)
+            .map(|edges| (edges[0], edges[1]))
+            .map(|(from, to)| scope.spawn(move || scan_part(file, from, to)))
+            .collect();
+        let mut entries = Vec::new();
+        for thread in threads {
+            let part = thread.join();
+            entries.append(&mut part.map_err(|_| io::Error::other("a thread broke down"))??);
+        }
+        Ok(entries)
+    })
+}
+
+/// Where the first record after `offset` begins; the file's end where there is none.
+fn next_record(file: &dyn File, mut offset: u64) -> io::Result<u64> {
     let mut block = Block::default();
-    let mut offset = 0;
     while block.read(file, offset)? {
+        if let Some(end) = block.marks().find_map(|mark| mark.end) {
+            return Ok(end);
+        }
+        offset = block.next_offset();
+    }
+    Ok(offset)
+}
+
+fn scan_part(file: &dyn File, start: u64, end: u64) -> io::Result<Vec<Entry>> {
+    let mut entries = Vec::new();
+    let mut pass = Pass {
+        start,
+        done: start,
+        ..Pass::default()
+    };
+    let mut block = Block::default();
+    // From the end of the line before: a full stop is a mark where a line begins.
+    let mut offset = start.saturating_sub(1);
+    while pass.start < end && block.read(file, offset)? {
         let limit = block.limit();
         for mark in block.marks().filter(|mark| mark.full_stop < limit) {
-            let Mark { full_stop, end } = mark;
+            let Mark {
+                full_stop,
+                end: after,
+            } = mark;
             if full_stop < pass.done {
                 continue;
             }
             pass.take(block.slice(pass.done, full_stop));
-            match end {
+            match after {
                 None => pass.full_stops += 1,
-                Some(end) => {
-                    let mut entry = pass.finish(end, &block, file)?;
-                    let copy = copies.entry(entry.hash).or_insert(0);
-                    *copy = removed.next_copy(entry.hash, *copy);
-                    entry.copy = *copy;
-                    entries.push(entry);
-                }
+                Some(after) if after > end => return Ok(entries),
+                Some(after) => entries.push(pass.finish(after, &block, file)?),
             }
         }
         if pass.done < limit {
@@ -168,7 +213,7 @@ impl Head {
     }
 
     fn parse(octets: &[u8]) -> Self {
-        let record = Record::parse(octets);
+        let record = Record::parse(beginning(octets));
         let stored_octets = record.head_octets;
         let lines = &octets[..stored_octets.min(octets.len())];
         let line_feeds = memchr_iter(b'\n', lines).count();
@@ -184,6 +229,13 @@ impl Head {
             },
         }
     }
+}
+
+/// The four lines of a record and enough of the next one to tell what it is.
+fn beginning(octets: &[u8]) -> &[u8] {
+    let fourth = memchr_iter(b'\n', octets).nth(3);
+    let end = fourth.map_or(octets.len(), |at| at + 1 + FULL_RECORD_MARK.len() + 2);
+    &octets[..end.min(octets.len())]
 }
 
 /// The header section of a plain record, LF line ends, with the empty line after it.

@@ -11,6 +11,7 @@
 //! payload 'B' (user:string committed:u64 inode:u64)*          base
 //!       | 'A' count:u32 (user:string offset:u64 start:u32 head:string)* shared:string
 //!       | 'D' (user:string offset:u64 length:u64)*            direct
+//!       | 'T' user:string inode:u64 offset:u64 length:u64     tail
 //! string  length:u32 octets
 //! ```
 //!
@@ -18,7 +19,8 @@
 //! base is durable. An *append* holds a message: each recipient's record is its `head` followed by
 //! `shared` from `start` on, at an absolute offset, so that writing it twice does no harm. A
 //! *direct* entry commits records that are already synced in their mailboxes: large ones are not
-//! written twice. Frames end at the first one whose length is 0 or whose checksum is wrong: the
+//! written twice. A *tail*, which is alone in its journal, says that messages were deleted: see
+//! [`super::tail`]. Frames end at the first one whose length is 0 or whose checksum is wrong: the
 //! file is zeroed ahead of its end, and a checksum with the epoch in it keeps frames of an earlier
 //! epoch from being taken for new ones.
 //!
@@ -43,7 +45,7 @@ use crate::disk::{Disk, File, Open};
 /// The names of the journal's files in the mail root.
 pub const JOURNAL_NAMES: [&str; 2] = [".minismtp.journal", ".minismtp.journal.2"];
 /// A part of this size is full.
-pub const PART_OCTETS_MAX: u64 = 8 * 1024 * 1024;
+pub const PART_OCTETS_MAX: u64 = 16 * 1024 * 1024;
 /// A full part takes more while the mailboxes of the other one are being synced, up to so many
 /// times its size.
 const OVERFULL_FACTOR: u64 = 4;
@@ -52,7 +54,6 @@ const OVERFULL_FACTOR: u64 = 4;
 const GROWTH_OCTETS: u64 = 1024 * 1024;
 
 const MAGIC: &[u8] = b"minismtp journal 1\n";
-const HEADER_OCTETS: u64 = MAGIC.len() as u64 + 8 + 4;
 const FRAME_HEADER_OCTETS: u64 = 8;
 
 /// What a frame says.
@@ -69,6 +70,21 @@ pub enum Entry {
     },
     /// Records that are already durable where they are: user, offset, length.
     Direct(Vec<(String, u64, u64)>),
+    /// What follows messages that were deleted moves up.
+    Tail(Tail),
+}
+
+/// A new end for a mailbox, which is durable in a file beside it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tail {
+    /// Whose mailbox.
+    pub user: String,
+    /// Which file it is.
+    pub inode: u64,
+    /// Where in the mailbox the new end begins.
+    pub offset: u64,
+    /// How long it is.
+    pub octets: u64,
 }
 
 /// What is vouched for of a mailbox.
@@ -175,7 +191,9 @@ impl Journal {
         octets.extend_from_slice(&self.epoch.to_le_bytes());
         octets.extend_from_slice(&crc32fast::hash(&self.epoch.to_le_bytes()).to_le_bytes());
         if !bases.is_empty() {
-            frame(self.epoch, HEADER_OCTETS, &Entry::Base(bases), &mut octets)?;
+            frame(self.epoch, 0, &mut octets, |out| {
+                encode(&Entry::Base(bases), out)
+            })?;
         }
         self.end = 0;
         self.reserve(octets.len() as u64)?;
@@ -207,27 +225,36 @@ impl Journal {
         while part.allocated < needed {
             let zeros = vec![0; usize::try_from(growth).map_err(io::Error::other)?];
             part.file.write_at(&zeros, part.allocated)?;
+            // Where blocks are not allocated yet, every commit would have to allocate its own.
+            part.file.sync()?;
             part.allocated += growth;
         }
         Ok(())
     }
 
-    /// Frames entries for [`Journal::commit`].
+    /// Appends a frame for [`Journal::commit`] to the frames that go with it.
     ///
     /// # Errors
     ///
-    /// An entry is larger than 4 GiB.
-    pub fn frames(&self, entries: &[Entry]) -> io::Result<Vec<u8>> {
-        let mut octets = Vec::new();
-        for entry in entries {
-            frame(
-                self.epoch,
-                self.end + octets.len() as u64,
-                entry,
-                &mut octets,
-            )?;
-        }
-        Ok(octets)
+    /// The entry is larger than 4 GiB.
+    pub fn frame(&self, entry: &Entry, frames: &mut Vec<u8>) -> io::Result<()> {
+        frame(self.epoch, self.end, frames, |out| encode(entry, out))
+    }
+
+    /// Appends the frame of an [`Entry::Append`] whose shared octets are these pieces.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Journal::frame`].
+    pub fn frame_append(
+        &self,
+        records: &[AppendRecord],
+        shared: [&[u8]; 2],
+        frames: &mut Vec<u8>,
+    ) -> io::Result<()> {
+        frame(self.epoch, self.end, frames, |out| {
+            encode_append(records, shared, out)
+        })
     }
 
     /// Writes frames behind the last one and syncs: what they say holds from then on.
@@ -362,15 +389,21 @@ fn next_entry(reader: &mut Reader<'_>, epoch: u64, offset: u64) -> Option<Entry>
     decode(payload)
 }
 
-fn frame(epoch: u64, offset: u64, entry: &Entry, out: &mut Vec<u8>) -> io::Result<()> {
-    let start = out.len();
+/// Appends a frame to octets that begin at `start` in the file.
+fn frame(
+    epoch: u64,
+    start: u64,
+    out: &mut Vec<u8>,
+    encode: impl FnOnce(&mut Vec<u8>) -> io::Result<()>,
+) -> io::Result<()> {
+    let at = out.len();
     out.extend_from_slice(&[0; 8]);
-    encode(entry, out)?;
-    let payload = &out[start + 8..];
+    encode(out)?;
+    let payload = &out[at + 8..];
     let length = u32::try_from(payload.len()).map_err(io::Error::other)?;
-    let crc = checksum(epoch, offset, payload);
-    out[start..start + 4].copy_from_slice(&length.to_le_bytes());
-    out[start + 4..start + 8].copy_from_slice(&crc.to_le_bytes());
+    let crc = checksum(epoch, start + at as u64, payload);
+    out[at..at + 4].copy_from_slice(&length.to_le_bytes());
+    out[at + 4..at + 8].copy_from_slice(&crc.to_le_bytes());
     Ok(())
 }
 
@@ -392,17 +425,7 @@ fn encode(entry: &Entry, out: &mut Vec<u8>) -> io::Result<()> {
                 out.extend_from_slice(&base.inode.to_le_bytes());
             }
         }
-        Entry::Append { records, shared } => {
-            out.push(b'A');
-            put_length(out, records.len())?;
-            for record in records {
-                put_string(out, record.user.as_bytes())?;
-                out.extend_from_slice(&record.offset.to_le_bytes());
-                out.extend_from_slice(&record.start.to_le_bytes());
-                put_string(out, &record.head)?;
-            }
-            put_string(out, shared)?;
-        }
+        Entry::Append { records, shared } => encode_append(records, [shared, &[]], out)?,
         Entry::Direct(spans) => {
             out.push(b'D');
             for (user, offset, length) in spans {
@@ -411,7 +434,33 @@ fn encode(entry: &Entry, out: &mut Vec<u8>) -> io::Result<()> {
                 out.extend_from_slice(&length.to_le_bytes());
             }
         }
+        Entry::Tail(tail) => {
+            out.push(b'T');
+            put_string(out, tail.user.as_bytes())?;
+            for number in [tail.inode, tail.offset, tail.octets] {
+                out.extend_from_slice(&number.to_le_bytes());
+            }
+        }
     }
+    Ok(())
+}
+
+fn encode_append(
+    records: &[AppendRecord],
+    shared: [&[u8]; 2],
+    out: &mut Vec<u8>,
+) -> io::Result<()> {
+    out.push(b'A');
+    put_length(out, records.len())?;
+    for record in records {
+        put_string(out, record.user.as_bytes())?;
+        out.extend_from_slice(&record.offset.to_le_bytes());
+        out.extend_from_slice(&record.start.to_le_bytes());
+        put_string(out, &record.head)?;
+    }
+    put_length(out, shared[0].len() + shared[1].len())?;
+    out.extend_from_slice(shared[0]);
+    out.extend_from_slice(shared[1]);
     Ok(())
 }
 
@@ -469,6 +518,12 @@ fn decode(payload: &[u8]) -> Option<Entry> {
             }
             Some(Entry::Direct(spans))
         }
+        b"T" => Some(Entry::Tail(Tail {
+            user: reader.text()?,
+            inode: reader.u64()?,
+            offset: reader.u64()?,
+            octets: reader.u64()?,
+        })),
         _ => None,
     }
 }
@@ -531,12 +586,21 @@ mod tests {
                 shared: b"xyzhello\n.\n".to_vec(),
             },
             Entry::Direct(vec![("Andrew".into(), 28, 1_000_000)]),
+            Entry::Tail(Tail {
+                user: "Andrew".into(),
+                inode: 1,
+                offset: 7,
+                octets: 21,
+            }),
         ]
     }
 
     fn write(disk: &SimulatedDisk, entries: &[Entry]) -> Journal {
         let mut journal = Journal::create(disk, PART_OCTETS_MAX).unwrap();
-        let frames = journal.frames(entries).unwrap();
+        let mut frames = Vec::new();
+        for entry in entries {
+            journal.frame(entry, &mut frames).unwrap();
+        }
         journal.reserve(frames.len() as u64).unwrap();
         journal.commit(&frames).unwrap();
         journal
@@ -581,7 +645,10 @@ mod tests {
     fn what_is_retracted_is_not_read() {
         let disk = SimulatedDisk::default();
         let mut journal = write(&disk, &sample()[..1]);
-        let frames = journal.frames(&sample()[1..]).unwrap();
+        let mut frames = Vec::new();
+        for entry in &sample()[1..] {
+            journal.frame(entry, &mut frames).unwrap();
+        }
         disk.fail_at(disk.operations() + 2, io::ErrorKind::Other);
         journal.commit(&frames).unwrap_err();
         assert_eq!(read(&disk), Some(sample()));

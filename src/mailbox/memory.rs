@@ -83,7 +83,7 @@ impl Store for MemoryStore {
         done(self.store(message));
     }
 
-    fn commit(&self) {}
+    fn commit(&self, _is_alone: bool) {}
 
     fn open(&self, user: &UserName) -> Result<Box<dyn Mailbox>, StoreError> {
         let records = self.mailboxes().get(user).cloned().unwrap_or_default();

@@ -17,6 +17,8 @@ pub mod journal;
 pub mod memory;
 pub mod recovery;
 pub mod spool;
+pub mod table;
+pub mod tail;
 #[cfg(test)]
 mod tests;
 
@@ -34,8 +36,9 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// message back until [`Store::commit`], so that one sync serves many.
     fn append(&self, message: Message, done: Done);
 
-    /// Begins to store what was appended. Does not wait.
-    fn commit(&self);
+    /// Begins to store what was appended. Does not wait, but where the caller is alone: when nobody
+    /// else would be kept waiting, a short commit may be done at once.
+    fn commit(&self, is_alone: bool);
 
     /// The mailbox as it is now; later changes do not show in it. A user without mail has an
     /// empty one.
@@ -91,8 +94,7 @@ pub trait Mailbox: Send + fmt::Debug {
     /// How many messages there are.
     fn count(&self) -> usize;
 
-    /// The four lines and the start of the content, for a list; `None` if there is no such
-    /// number.
+    /// The four lines without the content, for a list; `None` if there is no such number.
     ///
     /// # Errors
     ///
@@ -114,6 +116,11 @@ pub trait Mailbox: Send + fmt::Debug {
     /// The unique-id of a message (RFC 1939 §7): it stays whatever happens to others, and no
     /// other message gets it. `None` if there is no such number.
     fn unique_id(&self, number: usize) -> Option<String>;
+
+    /// The number of the message with this unique-id; `None` where there is none.
+    fn find(&self, unique_id: &str) -> Option<usize> {
+        (1..=self.count()).find(|&number| self.unique_id(number).as_deref() == Some(unique_id))
+    }
 
     /// Begins to read a message as RFC 5322 text: the content of a full record, or for a plain
     /// one From, To, Subject, Date, an empty line and the body. `None` if there is no such number.

@@ -16,6 +16,7 @@ use crate::disk::{Disk, File, Open};
 use super::file::mailbox_path;
 use super::format;
 use super::journal::{AppendRecord, Base, Entry, Found};
+use super::tail;
 
 /// What no disk writes in part.
 const BLOCK_OCTETS: u64 = 512;
@@ -43,6 +44,11 @@ pub fn recover(disk: &dyn Disk, tail: Tail) -> io::Result<Findings> {
     let Some(found) = Found::read(disk)? else {
         return Ok(findings);
     };
+    for entry in &found.entries {
+        if let Entry::Tail(tail) = entry {
+            tail::apply(disk, tail)?;
+        }
+    }
     for (user, plan) in plans(&found.entries) {
         let path = mailbox_path(&user);
         let recovered = recover_mailbox(disk, &path, &plan, tail, &mut findings);
@@ -356,6 +362,7 @@ fn plans(entries: &[Entry]) -> BTreeMap<String, Plan<'_>> {
                     plan.records.push((record, tail));
                 }
             }
+            Entry::Tail(_) => {}
             Entry::Direct(spans) => {
                 for (user, offset, length) in spans {
                     plans.entry(user.clone()).or_default().end = offset + length;

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use tokio::sync::oneshot;
 
@@ -16,6 +16,7 @@ use crate::message::trace::{Trace, mailbox_date};
 use crate::net::drive::Owner;
 use crate::sasl::Login;
 use crate::smtp::Event;
+use crate::smtp::command::Command;
 use crate::smtp::reply::Severity;
 use crate::smtp::server::{Answer, Delivery, Question, Session};
 use crate::user::UserName;
@@ -41,6 +42,8 @@ pub struct Office {
     log: Log,
     door: Door,
     messages: AtomicU64,
+    /// How many sessions there are, of all protocols.
+    present: AtomicUsize,
 }
 
 impl Office {
@@ -61,6 +64,7 @@ impl Office {
             store,
             log,
             messages: AtomicU64::new(0),
+            present: AtomicUsize::new(0),
         }
     }
 
@@ -68,6 +72,12 @@ impl Office {
     #[must_use]
     pub fn log(&self) -> &Log {
         &self.log
+    }
+
+    /// A session begins; it lasts until what is given back is dropped.
+    pub(super) fn enter(self: &Arc<Self>) -> Presence {
+        self.present.fetch_add(1, Ordering::Relaxed);
+        Presence(Arc::clone(self))
     }
 
     pub(super) fn credentials(&self) -> &dyn Credentials {
@@ -120,7 +130,7 @@ impl Office {
         // Whoever else is ready now gets stored with the same sync: the runtime comes back here
         // once it has nothing else to do.
         tokio::task::yield_now().await;
-        self.store.commit();
+        self.store.commit(self.present.load(Ordering::Relaxed) == 1);
         let stored = outcome
             .await
             .unwrap_or_else(|closed| Err(AppendError::Unknown(closed.to_string())));
@@ -213,14 +223,42 @@ impl Office {
     }
 }
 
+/// A session is there.
+#[derive(Debug)]
+pub(super) struct Presence(Arc<Office>);
+
+impl Drop for Presence {
+    fn drop(&mut self) {
+        self.0.present.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// The owner of one session.
 #[derive(Debug)]
 pub struct Clerk {
     office: Arc<Office>,
     visitor: Visitor,
     spool: Option<Spool>,
-    /// The command that the next reply is to, for the log.
-    command: String,
+    /// What the next reply is to, for the log.
+    said: Said,
+}
+
+/// Something a client said, written out only when somebody wants to know.
+#[derive(Debug)]
+enum Said {
+    Command(Command),
+    Text(&'static str),
+    Words(String),
+}
+
+impl std::fmt::Display for Said {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Command(command) => command.fmt(f),
+            Self::Text(text) => f.write_str(text),
+            Self::Words(words) => f.write_str(words),
+        }
+    }
 }
 
 impl Clerk {
@@ -232,7 +270,7 @@ impl Clerk {
             office,
             visitor: Visitor::new(log, peer),
             spool: None,
-            command: String::new(),
+            said: Said::Text(""),
         }
     }
 
@@ -305,10 +343,10 @@ impl Clerk {
 
     /// Each user once, with the first address that was given for them (a user may have many).
     fn recipients(&self, delivery: &Delivery) -> Vec<(UserName, String)> {
-        let mut recipients: Vec<(UserName, String)> = Vec::new();
+        let mut recipients: Vec<(UserName, String)> = Vec::with_capacity(delivery.recipients.len());
         let mut seen = std::collections::HashSet::new();
         for (path, user) in &delivery.recipients {
-            if seen.insert(user.clone()) {
+            if delivery.recipients.len() == 1 || seen.insert(user) {
                 let address = match path.address() {
                     Some(address) => address.to_string(),
                     None => format!("postmaster@{}", self.office.hostname),
@@ -350,19 +388,19 @@ impl Owner<Session> for Clerk {
         match event {
             Event::Command(command) => {
                 self.visitor.log.command(&command);
-                self.command = command.to_string();
+                self.said = Said::Command(command);
             }
             Event::Malformed(line) => {
                 self.visitor.log.command(&line);
-                self.command = line;
+                self.said = Said::Words(line);
             }
-            Event::AuthResponse => "(response)".clone_into(&mut self.command),
-            Event::Content(_) => "(message)".clone_into(&mut self.command),
+            Event::AuthResponse => self.said = Said::Text("(response)"),
+            Event::Content(_) => self.said = Said::Text("(message)"),
             Event::Text(_) => {}
             Event::Reply(reply) => match reply.severity() {
                 Severity::Completed | Severity::Intermediate => self.visitor.log.reply(&reply),
                 Severity::Transient | Severity::Permanent => {
-                    self.visitor.log.refused(&self.command, &reply);
+                    self.visitor.log.refused(&self.said.to_string(), &reply);
                 }
             },
         }

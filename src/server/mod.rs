@@ -241,11 +241,12 @@ fn begin(
     let shared = Arc::clone(shared);
     let stopping = stopping.clone();
     tokio::spawn(async move {
+        let presence = shared.office.enter();
         match protocol {
             Protocol::Pop3 => serve_pop3(stream, peer, &shared, stopping).await,
             Protocol::Smtp => serve_smtp(stream, peer, &shared, stopping).await,
         }
-        drop(place);
+        drop((presence, place));
     });
 }
 

@@ -42,7 +42,8 @@ pub struct Clerk {
 #[derive(Debug)]
 struct Maildrop {
     user: UserName,
-    mailbox: Box<dyn Mailbox>,
+    /// What the session sees; `None` once it is over.
+    mailbox: Option<Box<dyn Mailbox>>,
     /// Messages that are removed already, in order: the others' numbers in the store are lower
     /// by that.
     removed: Vec<usize>,
@@ -120,24 +121,28 @@ impl Clerk {
     }
 
     fn unique_ids(&self, numbers: &[usize]) -> Answer {
-        let unique_ids = self.maildrop.as_ref().and_then(|maildrop| {
-            let unique_id = |&number| maildrop.mailbox.unique_id(number);
+        let unique_ids = self.mailbox().and_then(|mailbox| {
+            let unique_id = |&number| mailbox.unique_id(number);
             block_in_place(|| numbers.iter().map(unique_id).collect())
         });
         unique_ids.map_or(Answer::TryLater, Answer::UniqueIds)
     }
 
     fn read(&mut self, number: usize) -> Answer {
-        let Some(maildrop) = &self.maildrop else {
+        let Some(mailbox) = self.mailbox() else {
             return Answer::TryLater;
         };
-        match block_in_place(|| maildrop.mailbox.read(number)) {
+        match block_in_place(|| mailbox.read(number)) {
             Ok(reading) => {
                 self.reading = reading;
                 self.read_on()
             }
             Err(error) => self.try_later("read", &error),
         }
+    }
+
+    fn mailbox(&self) -> Option<&dyn Mailbox> {
+        self.maildrop.as_ref()?.mailbox.as_deref()
     }
 
     fn read_on(&mut self) -> Answer {
@@ -178,13 +183,17 @@ impl Clerk {
     }
 
     fn close(&mut self, numbers: &[usize]) -> Answer {
+        // Who reads keeps a mailbox from being changed in its place.
+        self.reading = None;
+        if let Some(maildrop) = &mut self.maildrop {
+            maildrop.mailbox = None;
+        }
         let answer = if numbers.is_empty() {
             Answer::Accept
         } else {
             self.remove(numbers)
         };
         // Before the reply: who hears it may come again at once.
-        self.reading = None;
         self.maildrop = None;
         answer
     }
@@ -356,7 +365,7 @@ fn open(store: &dyn Store, user: UserName) -> Result<Opened, StoreError> {
     let octets = octets.collect();
     let maildrop = Maildrop {
         user,
-        mailbox,
+        mailbox: Some(mailbox),
         removed: Vec::new(),
         _lock: lock,
     };

@@ -1,0 +1,133 @@
+//! Deleting near the end of a mailbox: what follows moves up in its place, and the rest is not
+//! touched.
+//!
+//! The order is what makes it all or nothing, under the write lock:
+//!
+//! 1. what is kept of the end is written to a file beside the mailbox and synced;
+//! 2. a journal with a [`Tail`] is synced: now the messages are deleted;
+//! 3. the end is copied into the mailbox, which is cut behind it and synced;
+//! 4. the journal is removed, then the file.
+//!
+//! A crash before the second step leaves a file that nobody needs; one after it has the third step
+//! done again. Who reads keeps the mailbox from being changed so ([`File::keep`]), and finds a file
+//! beside it where somebody died in between.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::disk::{Disk, File, Open};
+
+use super::file::{copy_span, mailbox_path};
+use super::format::Span;
+use super::journal::{Entry, Found, Journal, PART_OCTETS_MAX, Tail};
+
+const TAIL_NAME: &str = ".minismtp.mymailbox.tail";
+
+/// Puts only these parts of a mailbox behind its first `offset` octets. The caller holds the write
+/// lock, has taken the file over, and there is no journal.
+///
+/// # Errors
+///
+/// As the disk reports them. The mailbox is then as it was, unless the journal says otherwise.
+pub fn replace(
+    disk: &dyn Disk,
+    user: &str,
+    file: &dyn File,
+    offset: u64,
+    kept: &[Span],
+) -> io::Result<()> {
+    let directory = Path::new(user);
+    remove_leftover(disk, directory)?;
+    let beside = disk.open(&directory.join(TAIL_NAME), Open::New)?;
+    let mut octets = 0;
+    for span in kept {
+        copy_span(file, *span, |piece| {
+            beside.write_at(piece, octets)?;
+            octets += piece.len() as u64;
+            Ok(())
+        })?;
+    }
+    beside.sync()?;
+    disk.sync_directory(directory)?;
+    let tail = Tail {
+        user: user.to_owned(),
+        inode: file.status()?.identity.1,
+        offset,
+        octets,
+    };
+    let mut journal = Journal::create(disk, PART_OCTETS_MAX.min(64 * 1024))?;
+    let mut frames = Vec::new();
+    journal.frame(&Entry::Tail(tail.clone()), &mut frames)?;
+    disk.sync_directory(Path::new(""))?;
+    if let Err(error) = journal.commit(&frames) {
+        // Nobody knows whether it counts: make sure that it does not, before anybody looks.
+        journal.retract()?;
+        remove_journal(disk)?;
+        return Err(error);
+    }
+    apply(disk, &tail)?;
+    remove_journal(disk)?;
+    remove_leftover(disk, directory)
+}
+
+/// Copies the new end into its place. Can be repeated.
+///
+/// # Errors
+///
+/// As the disk reports them.
+pub fn apply(disk: &dyn Disk, tail: &Tail) -> io::Result<()> {
+    let path = mailbox_path(&tail.user);
+    let is_there = disk
+        .status(&path)?
+        .is_some_and(|status| status.identity.1 == tail.inode && status.octets >= tail.offset);
+    // Somebody replaced the mailbox: then that is what counts.
+    if !is_there {
+        return Ok(());
+    }
+    let file = disk.open(&path, Open::Write)?;
+    let beside = disk.open(&Path::new(&tail.user).join(TAIL_NAME), Open::Read)?;
+    let whole = Span {
+        offset: 0,
+        octets: tail.octets,
+    };
+    let mut at = tail.offset;
+    copy_span(&*beside, whole, |piece| {
+        file.write_at(piece, at)?;
+        at += piece.len() as u64;
+        Ok(())
+    })?;
+    file.truncate(at)?;
+    file.sync()
+}
+
+/// Whether somebody has died while a mailbox got a new end, or is at it.
+///
+/// # Errors
+///
+/// As the disk reports them.
+pub fn is_left_over(disk: &dyn Disk, directory: &Path) -> io::Result<bool> {
+    Ok(disk.status(&path(directory))?.is_some())
+}
+
+/// Removes what somebody left who died. The caller holds the write lock, and there is no journal.
+///
+/// # Errors
+///
+/// As the disk reports them.
+pub fn remove_leftover(disk: &dyn Disk, directory: &Path) -> io::Result<()> {
+    match disk.remove(&path(directory)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+fn remove_journal(disk: &dyn Disk) -> io::Result<()> {
+    match Found::read(disk)? {
+        Some(found) => found.remove(disk),
+        None => Ok(()),
+    }
+}
+
+fn path(directory: &Path) -> PathBuf {
+    directory.join(TAIL_NAME)
+}
