@@ -420,12 +420,12 @@ impl Committer {
             if mailbox.seen_in == self.batch {
                 return Ok(());
             }
-            mailbox.seen_in = self.batch;
             let status = self.disk.status(&mailbox.path)?;
             let is_unchanged = status.is_some_and(|status| {
                 status.identity == mailbox.identity && status.octets == mailbox.written
             });
             if is_unchanged {
+                mailbox.seen_in = self.batch;
                 return Ok(());
             }
             // Somebody removed, replaced or edited it. What is there now is what counts.

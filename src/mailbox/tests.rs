@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, mpsc};
 
 use crate::address::ReversePath;
-use crate::disk::{self, Cut, Disk, File, Open, SimulatedDisk};
+use crate::disk::{self, Cut, Disk, File, Open, RealDisk, SimulatedDisk};
 use crate::user::UserName;
 
 use super::commit::{Committer, DIRECT_OCTETS_MIN, Job, JobRecord, Settings};
@@ -851,6 +851,27 @@ fn a_spool_is_small_or_in_a_file() {
 }
 
 /// Emptied while the server runs: the person is right.
+/// What stands in a mailbox's place now is no file: that is true for all messages that come together.
+#[test]
+fn a_mailbox_that_has_become_a_directory_takes_no_message_of_a_batch() {
+    let root = std::env::temp_dir().join(format!("minismtp-directory-{}", std::process::id()));
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk::open(&root).unwrap());
+    let mut committer = Committer::new(Arc::clone(&disk), SETTINGS[0]);
+    assert_eq!(committer.commit(&[job("0.0", false, false)]), [Ok(())]);
+    let path = mailbox_path("Andrew");
+    disk.remove(&path).unwrap();
+    std::fs::create_dir(root.join(&path)).unwrap();
+    let outcomes = committer.commit(&[job("0.1", false, false), job("0.2", false, false)]);
+    drop(committer.close());
+    std::fs::remove_dir_all(&root).unwrap();
+    for outcome in outcomes {
+        assert!(
+            matches!(outcome, Err(AppendError::Failed(_))),
+            "{outcome:?}"
+        );
+    }
+}
+
 #[test]
 fn a_person_who_empties_a_mailbox_is_right() {
     let disk = SimulatedDisk::default();
