@@ -206,6 +206,18 @@ pub fn read(disk: &dyn Disk, path: &Path) -> io::Result<Option<Vec<u8>>> {
     }
 }
 
+/// Removes a file, if there is one.
+///
+/// # Errors
+///
+/// As for [`Disk::remove`].
+pub fn remove_if_there(disk: &dyn Disk, path: &Path) -> io::Result<()> {
+    match disk.remove(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
 /// Replaces a small file whole: written beside, synced, renamed, the directory synced. A crash
 /// leaves the old content or the new. Keeps the old file's mode; 0600 when new.
 ///
@@ -217,10 +229,7 @@ pub fn replace(disk: &dyn Disk, path: &Path, octets: &[u8]) -> io::Result<()> {
     let directory = path.parent().unwrap_or_else(|| Path::new(""));
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let beside = directory.join(format!(".minismtp.{name}.new"));
-    match disk.remove(&beside) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
+    remove_if_there(disk, &beside)?;
     let written = (|| {
         let file = disk.open(&beside, Open::New)?;
         if let Some(old) = disk.status(path)? {

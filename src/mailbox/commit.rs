@@ -24,7 +24,7 @@ use super::AppendError;
 use super::checkpoint::{Checkpointer, Due};
 use super::file::{WRITE_LOCK_NAME, mailbox_path};
 use super::format;
-use super::journal::{self, AppendRecord, Base, Entry, Journal};
+use super::journal::{self, Base, Entry, Journal, Placed};
 use super::recovery::{self, Tail};
 use super::spool::Text;
 
@@ -199,10 +199,7 @@ impl Committer {
             return self.recover();
         }
         self.forget();
-        match journal::Found::read(&*self.disk)? {
-            Some(found) => found.remove(&*self.disk),
-            None => Ok(()),
-        }
+        journal::remove(&*self.disk)
     }
 
     fn commit_locked(&mut self, jobs: &[Job]) -> Vec<Outcome> {
@@ -530,10 +527,10 @@ impl Committer {
                     job.trace.len() + body
                 }
             };
-            records.push(AppendRecord {
-                user: record.user.clone(),
+            records.push(Placed {
+                user: &record.user,
                 offset,
-                head: record.head.clone(),
+                head: &record.head,
                 start: u32::try_from(start).map_err(io::Error::other)?,
             });
         }

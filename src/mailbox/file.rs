@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::disk::{Disk, File, Lock, Open, Status};
+use crate::disk::{Disk, File, Lock, Open, Status, remove_if_there};
 use crate::user::UserName;
 
 use super::commit::{Committer, Job, JobRecord, Settings};
@@ -319,10 +319,7 @@ impl FileStore {
     ) -> io::Result<()> {
         let directory = path.parent().unwrap_or_else(|| Path::new(""));
         let beside = directory.join(".minismtp.mymailbox.new");
-        match self.disk.remove(&beside) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
+        remove_if_there(&*self.disk, &beside)?;
         let new = self.disk.open(&beside, Open::New)?;
         let written = (|| {
             new.set_access(status)?;

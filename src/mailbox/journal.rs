@@ -42,6 +42,8 @@ use std::path::Path;
 
 use crate::disk::{Disk, File, Open};
 
+use super::format::read_full;
+
 /// The names of the journal's files in the mail root.
 pub const JOURNAL_NAMES: [&str; 2] = [".minismtp.journal", ".minismtp.journal.2"];
 /// A part of this size is full.
@@ -54,6 +56,7 @@ const OVERFULL_FACTOR: u64 = 4;
 const GROWTH_OCTETS: u64 = 1024 * 1024;
 
 const MAGIC: &[u8] = b"minismtp journal 1\n";
+const HEADER_OCTETS: usize = MAGIC.len() + 8 + 4;
 const FRAME_HEADER_OCTETS: u64 = 8;
 
 /// What a frame says.
@@ -107,6 +110,30 @@ pub struct AppendRecord {
     pub offset: u64,
     /// The four lines.
     pub head: Vec<u8>,
+    /// Where in the shared octets it goes on.
+    pub start: u32,
+}
+
+impl AppendRecord {
+    fn placed(&self) -> Placed<'_> {
+        Placed {
+            user: &self.user,
+            offset: self.offset,
+            head: &self.head,
+            start: self.start,
+        }
+    }
+}
+
+/// An [`AppendRecord`] on its way into the journal, borrowed from the message.
+#[derive(Clone, Copy, Debug)]
+pub struct Placed<'a> {
+    /// Whose mailbox.
+    pub user: &'a str,
+    /// Where in it.
+    pub offset: u64,
+    /// The four lines.
+    pub head: &'a [u8],
     /// Where in the shared octets it goes on.
     pub start: u32,
 }
@@ -248,7 +275,7 @@ impl Journal {
     /// As for [`Journal::frame`].
     pub fn frame_append(
         &self,
-        records: &[AppendRecord],
+        records: &[Placed<'_>],
         shared: [&[u8]; 2],
         frames: &mut Vec<u8>,
     ) -> io::Result<()> {
@@ -294,52 +321,55 @@ impl Part {
     }
 }
 
-/// What the files of a journal say.
-#[derive(Debug, Default)]
-pub struct Found {
-    /// The entries of all epochs, in their order. A file whose header is torn has none: it was
-    /// never used, or its epoch had just begun.
-    pub entries: Vec<Entry>,
-    /// The files that are there, the older epoch first.
-    names: Vec<&'static str>,
+/// Reads the entries of the journal in a root, those of the older epoch first; `None` where there is
+/// no journal. A file whose header is torn has none: it was never used, or its epoch had just begun.
+///
+/// # Errors
+///
+/// As the disk reports them.
+pub fn read(disk: &dyn Disk) -> io::Result<Option<Vec<Entry>>> {
+    let names = names(disk)?;
+    let mut found = Vec::new();
+    for name in &names {
+        let octets = crate::disk::read(disk, Path::new(name))?;
+        found.extend(entries(&octets.unwrap_or_default()));
+    }
+    Ok((!names.is_empty()).then_some(found))
 }
 
-impl Found {
-    /// Reads the journal in a root; `None` where there is none.
-    ///
-    /// # Errors
-    ///
-    /// As the disk reports them.
-    pub fn read(disk: &dyn Disk) -> io::Result<Option<Self>> {
-        let mut parts = Vec::new();
-        for name in JOURNAL_NAMES {
-            if let Some(octets) = crate::disk::read(disk, Path::new(name))? {
-                let (epoch, entries) = entries(&octets);
-                parts.push((epoch, name, entries));
-            }
-        }
-        parts.sort_by_key(|(epoch, ..)| *epoch);
-        let mut found = Self::default();
-        for (_, name, entries) in parts {
-            found.names.push(name);
-            found.entries.extend(entries);
-        }
-        Ok((!found.names.is_empty()).then_some(found))
+/// Removes the journal, durably, if there is one: all that it says must be true of the mailboxes by
+/// then.
+///
+/// # Errors
+///
+/// As the disk reports them.
+pub fn remove(disk: &dyn Disk) -> io::Result<()> {
+    // The older epoch alone would have the newer one's records set aside.
+    for name in names(disk)? {
+        disk.remove(Path::new(name))?;
+        disk.sync_directory(Path::new(""))?;
     }
+    Ok(())
+}
 
-    /// Removes the journal, durably: all that it says must be true of the mailboxes by then.
-    ///
-    /// # Errors
-    ///
-    /// As the disk reports them.
-    pub fn remove(&self, disk: &dyn Disk) -> io::Result<()> {
-        // The older epoch alone would have the newer one's records set aside.
-        for name in &self.names {
-            disk.remove(Path::new(name))?;
-            disk.sync_directory(Path::new(""))?;
-        }
-        Ok(())
+/// The journal's files that are there, the older epoch first.
+fn names(disk: &dyn Disk) -> io::Result<Vec<&'static str>> {
+    let mut parts = Vec::new();
+    for name in JOURNAL_NAMES {
+        let file = match disk.open(Path::new(name), Open::Read) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            file => file?,
+        };
+        let mut octets = [0; HEADER_OCTETS];
+        let filled = read_full(&*file, &mut octets, 0)?;
+        let mut reader = Reader {
+            rest: &octets[..filled],
+        };
+        parts.push((header(&mut reader), name));
     }
+    // Without an epoch comes first.
+    parts.sort_unstable();
+    Ok(parts.into_iter().map(|(_, name)| name).collect())
 }
 
 /// Whether there is a journal.
@@ -356,17 +386,16 @@ pub fn exists(disk: &dyn Disk) -> io::Result<bool> {
     Ok(false)
 }
 
-/// The epoch of a file, 0 where its header is torn, and its entries.
-fn entries(octets: &[u8]) -> (u64, Vec<Entry>) {
+fn entries(octets: &[u8]) -> Vec<Entry> {
     let mut entries = Vec::new();
     let mut reader = Reader { rest: octets };
     let Some(epoch) = header(&mut reader) else {
-        return (0, entries);
+        return entries;
     };
     loop {
         let offset = (octets.len() - reader.rest.len()) as u64;
         let Some(entry) = next_entry(&mut reader, epoch, offset) else {
-            return (epoch, entries);
+            return entries;
         };
         entries.push(entry);
     }
@@ -425,7 +454,10 @@ fn encode(entry: &Entry, out: &mut Vec<u8>) -> io::Result<()> {
                 out.extend_from_slice(&base.inode.to_le_bytes());
             }
         }
-        Entry::Append { records, shared } => encode_append(records, [shared, &[]], out)?,
+        Entry::Append { records, shared } => {
+            let records: Vec<Placed<'_>> = records.iter().map(AppendRecord::placed).collect();
+            encode_append(&records, [shared, &[]], out)?;
+        }
         Entry::Direct(spans) => {
             out.push(b'D');
             for (user, offset, length) in spans {
@@ -445,18 +477,14 @@ fn encode(entry: &Entry, out: &mut Vec<u8>) -> io::Result<()> {
     Ok(())
 }
 
-fn encode_append(
-    records: &[AppendRecord],
-    shared: [&[u8]; 2],
-    out: &mut Vec<u8>,
-) -> io::Result<()> {
+fn encode_append(records: &[Placed<'_>], shared: [&[u8]; 2], out: &mut Vec<u8>) -> io::Result<()> {
     out.push(b'A');
     put_length(out, records.len())?;
     for record in records {
         put_string(out, record.user.as_bytes())?;
         out.extend_from_slice(&record.offset.to_le_bytes());
         out.extend_from_slice(&record.start.to_le_bytes());
-        put_string(out, &record.head)?;
+        put_string(out, record.head)?;
     }
     put_length(out, shared[0].len() + shared[1].len())?;
     out.extend_from_slice(shared[0]);
@@ -607,7 +635,7 @@ mod tests {
     }
 
     fn read(disk: &SimulatedDisk) -> Option<Vec<Entry>> {
-        Found::read(disk).unwrap().map(|found| found.entries)
+        super::read(disk).unwrap()
     }
 
     #[test]
@@ -635,9 +663,8 @@ mod tests {
         journal.begin_epoch(&disk, base(100)).unwrap();
         let both = vec![Entry::Base(base(99)), Entry::Base(base(100))];
         assert_eq!(read(&disk), Some(both));
-        let found = Found::read(&disk).unwrap().unwrap();
-        assert_eq!(found.names, [JOURNAL_NAMES[1], JOURNAL_NAMES[0]]);
-        found.remove(&disk).unwrap();
+        assert_eq!(names(&disk).unwrap(), [JOURNAL_NAMES[1], JOURNAL_NAMES[0]]);
+        remove(&disk).unwrap();
         assert_eq!(read(&disk), None);
     }
 
@@ -667,9 +694,9 @@ mod tests {
         for at in 0..200 {
             let mut damaged = whole.clone();
             damaged[at] ^= 0x55;
-            let found = entries(&damaged).1;
+            let found = entries(&damaged);
             assert!(sample().starts_with(&found), "octet {at}");
-            let cut = entries(&whole[..at]).1;
+            let cut = entries(&whole[..at]);
             assert!(sample().starts_with(&cut), "cut at {at}");
         }
     }

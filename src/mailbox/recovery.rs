@@ -15,7 +15,7 @@ use crate::disk::{Disk, File, Open};
 
 use super::file::mailbox_path;
 use super::format;
-use super::journal::{AppendRecord, Base, Entry, Found};
+use super::journal::{self, AppendRecord, Base, Entry};
 use super::tail;
 
 /// What no disk writes in part.
@@ -41,15 +41,15 @@ pub enum Tail {
 /// repeated.
 pub fn recover(disk: &dyn Disk, tail: Tail) -> io::Result<Findings> {
     let mut findings = Vec::new();
-    let Some(found) = Found::read(disk)? else {
+    let Some(entries) = journal::read(disk)? else {
         return Ok(findings);
     };
-    for entry in &found.entries {
+    for entry in &entries {
         if let Entry::Tail(tail) = entry {
             tail::apply(disk, tail)?;
         }
     }
-    for (user, plan) in plans(&found.entries) {
+    for (user, plan) in plans(&entries) {
         let path = mailbox_path(&user);
         let recovered = recover_mailbox(disk, &path, &plan, tail, &mut findings);
         recovered.map_err(|error| {
@@ -60,7 +60,7 @@ pub fn recover(disk: &dyn Disk, tail: Tail) -> io::Result<Findings> {
             )
         })?;
     }
-    found.remove(disk)?;
+    journal::remove(disk)?;
     Ok(findings)
 }
 

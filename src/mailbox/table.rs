@@ -20,7 +20,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::disk::{Disk, File, Open, Status};
+use crate::disk::{Disk, File, Open, Status, remove_if_there};
 
 use super::format::{Span, read_full};
 use super::ids::Removed;
@@ -342,10 +342,7 @@ pub fn write(
     mut entry: impl FnMut(usize) -> io::Result<Entry>,
 ) -> io::Result<()> {
     let new = directory.join(NEW_INDEX_NAME);
-    match disk.remove(&new) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
+    remove_if_there(disk, &new)?;
     let file = disk.open(&new, Open::New)?;
     let mut octets = Vec::with_capacity(BLOCK_ENTRIES * ENTRY_OCTETS);
     let (mut indexed, mut offset) = (0, HEADER_OCTETS as u64);
@@ -401,10 +398,7 @@ fn indexed(disk: &dyn Disk, directory: &Path) -> Option<u64> {
 ///
 /// As the disk reports them.
 pub fn remove(disk: &dyn Disk, directory: &Path) -> io::Result<()> {
-    match disk.remove(&path(directory)) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
+    remove_if_there(disk, &path(directory))
 }
 
 fn path(directory: &Path) -> PathBuf {

@@ -15,13 +15,15 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::disk::{Disk, File, Open};
+use crate::disk::{Disk, File, Open, remove_if_there};
 
 use super::file::{copy_span, mailbox_path};
 use super::format::Span;
-use super::journal::{Entry, Found, Journal, PART_OCTETS_MAX, Tail};
+use super::journal::{self, Entry, Journal, Tail};
 
 const TAIL_NAME: &str = ".minismtp.mymailbox.tail";
+/// Room for the one entry, and for no more that would have to be written first.
+const JOURNAL_OCTETS: u64 = 64 * 1024;
 
 /// Puts only these parts of a mailbox behind its first `offset` octets. The caller holds the write
 /// lock, has taken the file over, and there is no journal.
@@ -55,18 +57,18 @@ pub fn replace(
         offset,
         octets,
     };
-    let mut journal = Journal::create(disk, PART_OCTETS_MAX.min(64 * 1024))?;
+    let mut journal = Journal::create(disk, JOURNAL_OCTETS)?;
     let mut frames = Vec::new();
     journal.frame(&Entry::Tail(tail.clone()), &mut frames)?;
     disk.sync_directory(Path::new(""))?;
     if let Err(error) = journal.commit(&frames) {
         // Nobody knows whether it counts: make sure that it does not, before anybody looks.
         journal.retract()?;
-        remove_journal(disk)?;
+        journal::remove(disk)?;
         return Err(error);
     }
     apply(disk, &tail)?;
-    remove_journal(disk)?;
+    journal::remove(disk)?;
     remove_leftover(disk, directory)
 }
 
@@ -115,17 +117,7 @@ pub fn is_left_over(disk: &dyn Disk, directory: &Path) -> io::Result<bool> {
 ///
 /// As the disk reports them.
 pub fn remove_leftover(disk: &dyn Disk, directory: &Path) -> io::Result<()> {
-    match disk.remove(&path(directory)) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
-}
-
-fn remove_journal(disk: &dyn Disk) -> io::Result<()> {
-    match Found::read(disk)? {
-        Some(found) => found.remove(disk),
-        None => Ok(()),
-    }
+    remove_if_there(disk, &path(directory))
 }
 
 fn path(directory: &Path) -> PathBuf {
