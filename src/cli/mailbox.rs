@@ -1,5 +1,6 @@
 //! `minismtp mailbox`: list, show and delete mail, with or without a running server.
 
+use std::io::Write as _;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -244,34 +245,37 @@ impl Root {
         warn_of_torn(&*mailbox, out);
         let count = mailbox.count();
         let width = count.to_string().len();
-        let (mut rows, mut lines) = (Vec::new(), String::new());
-        for number in 1..=count {
-            let Some(record) = mailbox.summary(number)? else {
-                break;
-            };
-            if json {
-                let mut row = summary_json(number, &record);
-                row["id"] = mailbox.unique_id(number).into();
-                rows.push(row);
+        let mut lines = Vec::new();
+        // A list may be long: it goes out while it is made.
+        mailbox.list(1..=count, &mut |number, message| {
+            let text = String::from_utf8_lossy;
+            let (received, from) = (text(message.received), text(message.from));
+            let subject = text(message.subject);
+            let written = if json {
+                let row = json!({
+                    "number": number,
+                    "id": mailbox.unique_id(number),
+                    "received": received,
+                    "from": from,
+                    "to": text(message.to),
+                    "subject": subject,
+                });
+                let before = if number == 1 { '[' } else { ',' };
+                write!(lines, "{before}{row}")
             } else {
-                let Record {
-                    received,
-                    from,
-                    subject,
-                    ..
-                } = record;
-                lines.push_str(&format!("{number:width$}  {received}  {from}  {subject}\n"));
-                if lines.len() > WRITE_OCTETS {
-                    out.write(lines.as_bytes())?;
-                    lines.clear();
-                }
+                writeln!(lines, "{number:width$}  {received}  {from}  {subject}")
+            };
+            written.map_err(CopyError::Write)?;
+            if lines.len() > WRITE_OCTETS {
+                out.stdout().write_all(&lines).map_err(CopyError::Write)?;
+                lines.clear();
             }
-        }
+            Ok(())
+        })?;
         if json {
-            out.result(Value::Array(rows))
-        } else {
-            out.write(lines.as_bytes())
+            lines.extend_from_slice(if count == 0 { b"[]\n" } else { b"]\n" });
         }
+        out.write(&lines)
     }
 
     fn show(&self, args: &ShowArgs, out: &mut Output) -> Result<(), Failure> {

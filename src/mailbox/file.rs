@@ -8,6 +8,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,14 +19,17 @@ use crate::disk::{Disk, File, Lock, Open, Status, remove_if_there};
 use crate::user::UserName;
 
 use super::commit::{Committer, Job, JobRecord, Settings};
-use super::format::{Record, Span, Summary, read_full};
+use super::format::{Lines, Record, Span, Summary};
+use super::heads::Heads;
 use super::index::{Entry, MessageReader};
 use super::journal::PART_OCTETS_MAX;
 use super::recovery::{self, Tail};
 use super::spool::{SPOOL_PREFIX, Spool};
 use super::table::{self, Table};
 use super::tail;
-use super::{AppendError, CopyError, Done, Mailbox, Message, Reading, Store, StoreError};
+use super::{
+    AppendError, CopyError, Done, Mailbox, Message, Reading, Store, StoreError, TakeLines,
+};
 
 /// The lock that a server holds as long as it runs.
 pub const SERVER_LOCK_NAME: &str = ".minismtp.server.lock";
@@ -46,8 +50,6 @@ const HANDING_OVER_PAYS: Duration = Duration::from_millis(1);
 const BATCH_MESSAGES_MAX: usize = 256;
 /// How many `Received` fields a message may have (RFC 5321 §6.3).
 const HOPS_MAX: usize = 100;
-/// The start of a record that mostly holds its four lines, and one that surely does.
-const SUMMARY_OCTETS: [usize; 2] = [512, 4096];
 /// To put a new end to a mailbox is to write it twice: it has to be so many times shorter than what
 /// it saves.
 const TAIL_PAYS: u64 = 2;
@@ -636,19 +638,28 @@ impl Mailbox for FileMailbox {
         let Some((file, entry)) = self.entry(number)? else {
             return Ok(None);
         };
-        for octets_max in SUMMARY_OCTETS {
-            let octets =
-                usize::try_from(entry.span.octets).map_or(octets_max, |n| n.min(octets_max));
-            let mut beginning = vec![0; octets];
-            let filled = read_full(&**file, &mut beginning, entry.span.offset);
-            beginning.truncate(filled.map_err(|error| self.error(error))?);
-            let fourth = memchr::memchr_iter(b'\n', &beginning).nth(3);
-            if fourth.is_some() || octets < octets_max {
-                let end = fourth.map_or(beginning.len(), |at| at + 1);
-                return Ok(Some(Record::parse(&beginning[..end])));
-            }
+        let mut heads = Heads::new(&**file);
+        let lines = heads.read(entry.span).map_err(|error| self.error(error))?;
+        Ok(Some(Record::parse(lines)))
+    }
+
+    fn list(
+        &self,
+        numbers: RangeInclusive<usize>,
+        take: &mut TakeLines<'_>,
+    ) -> Result<(), CopyError> {
+        let Some(opened) = &self.opened else {
+            return Ok(());
+        };
+        let mut heads = Heads::new(&*opened.file);
+        for number in numbers {
+            let Some((_, entry)) = self.entry(number)? else {
+                break;
+            };
+            let lines = heads.read(entry.span).map_err(|error| self.error(error))?;
+            take(number, &Lines::parse(lines))?;
         }
-        Ok(None)
+        Ok(())
     }
 
     fn copy(&self, number: usize, out: &mut dyn io::Write) -> Result<bool, CopyError> {

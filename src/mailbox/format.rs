@@ -215,15 +215,6 @@ pub(super) struct Block {
     octets: Vec<u8>,
 }
 
-/// A full stop at the start of a line.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Mark {
-    /// Where it is in the file.
-    pub(super) full_stop: u64,
-    /// Where the next line begins, if the full stop is alone and ends a record.
-    pub(super) end: Option<u64>,
-}
-
 impl Block {
     /// Reads from `offset`; whether there is anything.
     pub(super) fn read(&mut self, file: &dyn File, offset: u64) -> io::Result<bool> {
@@ -243,47 +234,18 @@ impl Block {
         }
     }
 
-    /// Every mark whose full stop is before this is seen whole here; the others in the next block.
-    pub(super) fn limit(&self) -> u64 {
-        if self.is_last() {
-            self.end()
-        } else {
-            self.next_offset() + 1
-        }
-    }
-
-    /// The octets from one place in the file to another, which must both be in this block.
-    pub(super) fn slice(&self, from: u64, to: u64) -> &[u8] {
-        let index = |at: u64| usize::try_from(at.saturating_sub(self.offset)).unwrap_or(usize::MAX);
-        self.octets.get(index(from)..index(to)).unwrap_or_default()
-    }
-
-    /// That many octets from a place in the file on, if they are all here.
-    pub(super) fn get(&self, from: u64, octets: usize) -> Option<&[u8]> {
-        let start = usize::try_from(from.checked_sub(self.offset)?).ok()?;
-        self.octets.get(start..start.checked_add(octets)?)
-    }
-
-    /// The full stops at the starts of lines.
-    pub(super) fn marks(&self) -> impl Iterator<Item = Mark> {
+    /// Where records end: after a full stop that is alone on its line.
+    pub(super) fn record_ends(&self) -> impl Iterator<Item = u64> {
         let first = (self.offset == 0 && self.octets.starts_with(b".")).then_some(0);
         let others = memmem::find_iter(&self.octets, b"\n.").map(|at| at + 1);
-        first.into_iter().chain(others).map(|full_stop| {
-            let length = match &self.octets[full_stop + 1..] {
-                [b'\n', ..] => Some(2),
-                [b'\r', b'\n', ..] => Some(3),
-                _ => None,
+        first.into_iter().chain(others).filter_map(|full_stop| {
+            let end = match &self.octets[full_stop + 1..] {
+                [b'\n', ..] => full_stop + 2,
+                [b'\r', b'\n', ..] => full_stop + 3,
+                _ => return None,
             };
-            let full_stop = self.offset + full_stop as u64;
-            Mark {
-                full_stop,
-                end: length.map(|length| full_stop + length),
-            }
+            Some(self.offset + end as u64)
         })
-    }
-
-    fn record_ends(&self) -> impl Iterator<Item = u64> {
-        self.marks().filter_map(|mark| mark.end)
     }
 
     fn is_last(&self) -> bool {
@@ -335,18 +297,11 @@ impl Record {
     /// content is cut short. A field that is missing is empty: people edit these files.
     #[must_use]
     pub fn parse(octets: &[u8]) -> Self {
-        let mut rest = octets;
-        let mut field = |name: &[u8]| {
-            let (line, after) = split_line(rest);
-            let Some(value) = line.strip_prefix(name) else {
-                return String::new();
-            };
-            rest = after;
-            String::from_utf8_lossy(value.trim_ascii_start()).into_owned()
-        };
-        let (from, to) = (field(b"From:"), field(b"To:"));
-        let (subject, received) = (field(b"Subject:"), field(b"Received:"));
-        let head_octets = octets.len() - rest.len();
+        let lines = Lines::parse(octets);
+        let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
+        let (from, to) = (text(lines.from), text(lines.to));
+        let (subject, received) = (text(lines.subject), text(lines.received));
+        let mut rest = &octets[lines.octets..];
         let mut content = Vec::with_capacity(rest.len());
         while !rest.is_empty() {
             let (line, after) = split_line(rest);
@@ -357,15 +312,58 @@ impl Record {
             content.extend_from_slice(line.strip_prefix(b".").unwrap_or(line));
             content.push(b'\n');
         }
-        let is_full = content.starts_with(FULL_RECORD_MARK);
         Self {
             from,
             to,
             subject,
             received,
-            is_full,
-            head_octets,
+            is_full: lines.is_full,
+            head_octets: lines.octets,
             content,
+        }
+    }
+}
+
+/// The four lines of a record, as they stand there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lines<'a> {
+    /// The `From` line's value; empty where the line is missing, as the others.
+    pub from: &'a [u8],
+    /// The `To` line's value.
+    pub to: &'a [u8],
+    /// The `Subject` line's value.
+    pub subject: &'a [u8],
+    /// The `Received` line's value.
+    pub received: &'a [u8],
+    /// How many octets the lines are.
+    pub octets: usize,
+    /// Whether the content is trace fields and a message, not a body.
+    pub is_full: bool,
+}
+
+impl<'a> Lines<'a> {
+    /// Reads them from the start of a record.
+    #[must_use]
+    pub fn parse(record: &'a [u8]) -> Self {
+        let mut rest = record;
+        let mut field = |name: &[u8]| {
+            let (line, after) = split_line(rest);
+            let Some(value) = line.strip_prefix(name) else {
+                return &[][..];
+            };
+            rest = after;
+            value.trim_ascii_start()
+        };
+        let (from, to) = (field(b"From:"), field(b"To:"));
+        let (subject, received) = (field(b"Subject:"), field(b"Received:"));
+        let content = rest.strip_prefix(b".").unwrap_or(rest);
+        Self {
+            from,
+            to,
+            subject,
+            received,
+            octets: record.len() - rest.len(),
+            is_full: content.starts_with(FULL_RECORD_MARK),
         }
     }
 }
@@ -382,7 +380,7 @@ fn split_line(octets: &[u8]) -> (&[u8], &[u8]) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::index::scan;
+    use super::super::scan::scan;
     use super::*;
     use crate::disk::{Disk, Open, SimulatedDisk};
     use std::path::Path;

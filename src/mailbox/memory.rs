@@ -2,16 +2,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::disk::{Lock, SimulatedDisk};
 use crate::user::UserName;
 
-use super::format::{Record, Summary};
+use super::format::{Lines, Record, Summary};
 use super::index;
 use super::spool::{Spool, Text};
-use super::{AppendError, CopyError, Done, Mailbox, Message, Reading, Store, StoreError};
+use super::{
+    AppendError, CopyError, Done, Mailbox, Message, Reading, Store, StoreError, TakeLines,
+};
 
 /// Mail in memory.
 #[derive(Debug, Default)]
@@ -170,6 +173,19 @@ impl Mailbox for MemoryMailbox {
         Ok(self
             .find(number)
             .map(|stored| Record::parse(&stored.record)))
+    }
+
+    fn list(
+        &self,
+        numbers: RangeInclusive<usize>,
+        take: &mut TakeLines<'_>,
+    ) -> Result<(), CopyError> {
+        for number in numbers {
+            if let Some(stored) = self.find(number) {
+                take(number, &Lines::parse(&stored.record))?;
+            }
+        }
+        Ok(())
     }
 
     fn copy(&self, number: usize, out: &mut dyn io::Write) -> Result<bool, CopyError> {

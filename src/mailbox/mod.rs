@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::ops::RangeInclusive;
 
 use crate::address::ReversePath;
 use crate::disk::Lock;
@@ -11,18 +12,20 @@ pub mod checkpoint;
 pub mod commit;
 pub mod file;
 pub mod format;
+mod heads;
 pub mod ids;
 pub mod index;
 pub mod journal;
 pub mod memory;
 pub mod recovery;
+pub mod scan;
 pub mod spool;
 pub mod table;
 pub mod tail;
 #[cfg(test)]
 mod tests;
 
-use format::Record;
+use format::{Lines, Record};
 use spool::Spool;
 
 /// A store of mail, a mailbox a user.
@@ -101,6 +104,17 @@ pub trait Mailbox: Send + fmt::Debug {
     /// The mailbox cannot be read.
     fn summary(&self, number: usize) -> Result<Option<Record>, StoreError>;
 
+    /// Hands the four lines of each of these messages to `take`, with its number, in order.
+    ///
+    /// # Errors
+    ///
+    /// The mailbox cannot be read ([`CopyError::Read`]), or those of `take`.
+    fn list(
+        &self,
+        numbers: RangeInclusive<usize>,
+        take: &mut TakeLines<'_>,
+    ) -> Result<(), CopyError>;
+
     /// Writes the record as it is stored, with the line that ends it; whether there is such a
     /// number.
     ///
@@ -133,6 +147,9 @@ pub trait Mailbox: Send + fmt::Debug {
     /// Octets after the last whole record: torn, or being written right now.
     fn torn_octets(&self) -> u64;
 }
+
+/// Takes a message of a list: its number, its lines.
+pub type TakeLines<'a> = dyn FnMut(usize, &Lines<'_>) -> Result<(), CopyError> + 'a;
 
 /// A message that is being read.
 pub trait Reading: Send + fmt::Debug {

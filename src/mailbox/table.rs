@@ -24,7 +24,8 @@ use crate::disk::{Disk, File, Open, Status, remove_if_there};
 
 use super::format::{Span, read_full};
 use super::ids::Removed;
-use super::index::{self, Entry};
+use super::index::Entry;
+use super::scan;
 
 const INDEX_NAME: &str = ".minismtp.index";
 const NEW_INDEX_NAME: &str = ".minismtp.index.new";
@@ -75,7 +76,7 @@ impl Table {
             Some((stored, end)) => (Some(stored), end),
             None => (None, 0),
         };
-        let tail = index::scan(file, start, status.octets)?;
+        let tail = scan::scan(file, start, status.octets)?;
         let table = Self {
             stored,
             copies: Mutex::new(None),
@@ -279,7 +280,7 @@ impl Stored {
                 return None;
             }
             let last = stored.get(count.checked_sub(1)?).ok()?;
-            let found = index::scan(mailbox, last.span.offset, last.span.end()).ok()?;
+            let found = scan::scan(mailbox, last.span.offset, last.span.end()).ok()?;
             let is_same = |found: &Entry| found.span == last.span && found.hash == last.hash;
             if !found.first().is_some_and(is_same) {
                 return None;

@@ -16,6 +16,7 @@ use super::index::{self, Entry};
 use super::journal::PART_OCTETS_MAX;
 use super::memory::MemoryStore;
 use super::recovery::{self, Tail};
+use super::scan;
 use super::spool::{SPOOL_MEMORY_OCTETS, Spool, Text};
 use super::{AppendError, Message, Store};
 
@@ -147,7 +148,7 @@ fn every_store_removes_what_it_is_told() {
 }
 
 fn entries(file: &dyn File) -> Vec<Entry> {
-    index::scan(file, 0, u64::MAX).unwrap()
+    scan::scan(file, 0, u64::MAX).unwrap()
 }
 
 /// All messages as a mail client reads them.
