@@ -255,7 +255,7 @@ impl FileStore {
             }
             Ok(())
         })?;
-        table::remove(disk, directory)?;
+        table::set_aside(disk, directory)?;
         removed.write(disk, directory)?;
 
         let cut = gone.first().map_or(0, |entry| entry.span.offset);
@@ -276,8 +276,16 @@ impl FileStore {
             let spans: Vec<Span> = [before].into_iter().chain(spans).collect();
             self.replace_by(path, &*file, &status, &spans)?;
         }
-        self.index_anew(path, first - 1, &kept, entry)
-            .unwrap_or_default();
+        let stored = table.stored_before(first - 1).unwrap_or_default();
+        let indexed = match (stored, disk.status(path).unwrap_or_default()) {
+            (Some((count, end)), Some(status)) => {
+                table::put_back(disk, directory, &status, count, end)
+            }
+            _ => self.index_anew(path, first - 1, &kept, entry),
+        };
+        // Who reads makes another.
+        indexed.unwrap_or_default();
+        table::forget(disk, directory);
         Ok(missing)
     }
 

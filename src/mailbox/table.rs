@@ -29,6 +29,7 @@ use super::scan;
 
 const INDEX_NAME: &str = ".minismtp.index";
 const NEW_INDEX_NAME: &str = ".minismtp.index.new";
+const OLD_INDEX_NAME: &str = ".minismtp.index.old";
 const MAGIC: &[u8; 20] = b"minismtp index 1\n\0\0\0";
 const HEADER_OCTETS: usize = MAGIC.len() + 6 * 8 + 4;
 const ENTRY_OCTETS: usize = 48;
@@ -167,6 +168,23 @@ impl Table {
     #[must_use]
     pub fn removed(&self) -> &Removed {
         &self.removed
+    }
+
+    /// How many of the messages before the one at `at` are in the index file, and where the last
+    /// of them ends. `None` where too much would be left for whoever reads.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Table::get`].
+    pub fn stored_before(&self, at: usize) -> io::Result<Option<(usize, u64)>> {
+        let count = self.stored_count().min(at);
+        let Some(last) = count.checked_sub(1) else {
+            return Ok(None);
+        };
+        let end = self.get(last)?.map_or(0, |entry| entry.span.end());
+        let is_near = self.count() - count <= TAIL_MESSAGES_MAX / 2
+            && self.end()? - end <= TAIL_OCTETS_MAX / 2;
+        Ok(is_near.then_some((count, end)))
     }
 
     fn stored_count(&self) -> usize {
@@ -357,6 +375,15 @@ pub fn write(
             octets.clear();
         }
     }
+    let header = header(status, count, indexed);
+    // Last: whoever else is making one at this moment and takes this name sees that it is none yet.
+    file.write_at(&header, 0)?;
+    // Half of it must not look whole after a power cut.
+    file.sync()?;
+    disk.rename(&new, &path(directory))
+}
+
+fn header(status: &Status, count: usize, indexed: u64) -> Vec<u8> {
     let mut header = MAGIC.to_vec();
     let (device, inode) = status.identity;
     let count = count as u64;
@@ -364,11 +391,7 @@ pub fn write(
         header.extend_from_slice(&number.to_le_bytes());
     }
     header.extend_from_slice(&crc32fast::hash(&header).to_le_bytes());
-    // Last: whoever else is making one at this moment and takes this name sees that it is none yet.
-    file.write_at(&header, 0)?;
-    // Half of it must not look whole after a power cut.
-    file.sync()?;
-    disk.rename(&new, &path(directory))
+    header
 }
 
 /// Brings the index of a user's mailbox up to date, if that is worth it: so that the first who reads
@@ -393,13 +416,48 @@ fn indexed(disk: &dyn Disk, directory: &Path) -> Option<u64> {
     Some(Header::read(&*file)?.indexed)
 }
 
-/// Removes an index: the mailbox is about to be changed.
+/// Takes an index away, since its mailbox is about to be changed.
 ///
 /// # Errors
 ///
 /// As the disk reports them.
-pub fn remove(disk: &dyn Disk, directory: &Path) -> io::Result<()> {
-    remove_if_there(disk, &path(directory))
+pub fn set_aside(disk: &dyn Disk, directory: &Path) -> io::Result<()> {
+    // One that somebody left who died is of another time.
+    forget(disk, directory);
+    match disk.rename(&path(directory), &directory.join(OLD_INDEX_NAME)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Puts back the first `count` entries of an index that was set aside, for a mailbox which now has
+/// this status and still has them in its first `indexed` octets. What stands behind them costs
+/// nothing: neither to write all of them again, nor to read the few records that follow.
+///
+/// # Errors
+///
+/// As the disk reports them; there is no index then.
+pub fn put_back(
+    disk: &dyn Disk,
+    directory: &Path,
+    status: &Status,
+    count: usize,
+    indexed: u64,
+) -> io::Result<()> {
+    let old = directory.join(OLD_INDEX_NAME);
+    if disk.status(&old)?.is_none() {
+        return Ok(());
+    }
+    let file = disk.open(&old, Open::Write)?;
+    // Who has it open has read this, and the entries stay.
+    file.write_at(&header(status, count, indexed), 0)?;
+    file.sync()?;
+    disk.rename(&old, &path(directory))
+}
+
+/// Removes what was set aside and is of no use any more.
+pub fn forget(disk: &dyn Disk, directory: &Path) {
+    drop(disk.remove(&directory.join(OLD_INDEX_NAME)));
 }
 
 fn path(directory: &Path) -> PathBuf {
