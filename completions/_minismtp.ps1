@@ -46,6 +46,8 @@ Register-ArgumentCompleter -Native -CommandName 'minismtp' -ScriptBlock {
             [CompletionResult]::new('-p', '-p', [CompletionResultType]::ParameterName, 'The port to listen on; 0 is a free one [default: 2525]')
             [CompletionResult]::new('--port', '--port', [CompletionResultType]::ParameterName, 'The port to listen on; 0 is a free one [default: 2525]')
             [CompletionResult]::new('--pop3-port', '--pop3-port', [CompletionResultType]::ParameterName, 'The port for access to mailboxes: POP3, and the verbs of Teena''s lab; 0 is a free one')
+            [CompletionResult]::new('--lmtp-port', '--lmtp-port', [CompletionResultType]::ParameterName, 'The port for LMTP, over which another mail server hands over mail; 0 is a free one')
+            [CompletionResult]::new('--lmtp-socket', '--lmtp-socket', [CompletionResultType]::ParameterName, 'A Unix socket for LMTP')
             [CompletionResult]::new('--host', '--host', [CompletionResultType]::ParameterName, 'An address or name of this machine to listen on; may be given more than once')
             [CompletionResult]::new('--domain', '--domain', [CompletionResultType]::ParameterName, 'A domain whose mail is ours; may be given more than once. Without it, every domain is')
             [CompletionResult]::new('--catch-all', '--catch-all', [CompletionResultType]::ParameterName, 'The user who gets mail for users that do not exist')

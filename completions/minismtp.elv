@@ -42,6 +42,8 @@ set edit:completion:arg-completer[minismtp] = {|@words|
             cand -p 'The port to listen on; 0 is a free one [default: 2525]'
             cand --port 'The port to listen on; 0 is a free one [default: 2525]'
             cand --pop3-port 'The port for access to mailboxes: POP3, and the verbs of Teena''s lab; 0 is a free one'
+            cand --lmtp-port 'The port for LMTP, over which another mail server hands over mail; 0 is a free one'
+            cand --lmtp-socket 'A Unix socket for LMTP'
             cand --host 'An address or name of this machine to listen on; may be given more than once'
             cand --domain 'A domain whose mail is ours; may be given more than once. Without it, every domain is'
             cand --catch-all 'The user who gets mail for users that do not exist'

@@ -43,6 +43,8 @@ complete -c minismtp -n "__fish_minismtp_needs_command" -f -a "man" -d 'Write th
 complete -c minismtp -n "__fish_minismtp_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c minismtp -n "__fish_minismtp_using_subcommand serve" -s p -l port -d 'The port to listen on; 0 is a free one [default: 2525]' -r
 complete -c minismtp -n "__fish_minismtp_using_subcommand serve" -l pop3-port -d 'The port for access to mailboxes: POP3, and the verbs of Teena\'s lab; 0 is a free one' -r
+complete -c minismtp -n "__fish_minismtp_using_subcommand serve" -l lmtp-port -d 'The port for LMTP, over which another mail server hands over mail; 0 is a free one' -r
+complete -c minismtp -n "__fish_minismtp_using_subcommand serve" -l lmtp-socket -d 'A Unix socket for LMTP' -r -F
 complete -c minismtp -n "__fish_minismtp_using_subcommand serve" -l host -d 'An address or name of this machine to listen on; may be given more than once' -r
 complete -c minismtp -n "__fish_minismtp_using_subcommand serve" -l domain -d 'A domain whose mail is ours; may be given more than once. Without it, every domain is' -r
 complete -c minismtp -n "__fish_minismtp_using_subcommand serve" -l catch-all -d 'The user who gets mail for users that do not exist' -r

@@ -99,7 +99,9 @@ impl Log {
     }
 
     /// The server takes connections.
-    pub fn listening(&self, protocol: &str, address: SocketAddr) {
+    pub fn listening(&self, protocol: &str, address: &dyn fmt::Display) {
+        let address = address.to_string();
+        let address = Value(&address);
         self.line(
             Level::Mail,
             format_args!("listening protocol={protocol} address={address}"),

@@ -160,6 +160,7 @@ impl Running {
         let runtime = runtime().map_err(internal)?;
         let configuration = Configuration {
             listeners: vec![(Protocol::Smtp, (Ipv4Addr::LOCALHOST, 0).into())],
+            lmtp_socket: None,
             smtp: Settings {
                 hostname: "localhost".to_owned(),
                 message_octets_max: limits::MESSAGE_OCTETS_MAX,

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::num::NonZeroU64;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,8 +36,9 @@ const CONNECTIONS_MAX: usize = 10_000;
 /// Receive mail over SMTP, file it in the users' mailboxes, and give access to them over POP3
 ///
 /// Prints `listening smtp ADDRESS` on standard output once it takes connections, and
-/// `listening pop3 ADDRESS` with `--pop3-port` or `--lab`; logs on standard error, a line an event. SIGTERM and SIGINT end it: messages in flight are finished, up
-/// to ten seconds, and nothing that was acknowledged is lost, then or in any crash.
+/// `listening pop3 ADDRESS` with `--pop3-port` or `--lab`, `listening lmtp ADDRESS` with
+/// `--lmtp-port` or `--lmtp-socket`; logs on standard error, a line an event. SIGTERM and SIGINT
+/// end it: messages in flight are finished, up to ten seconds, and nothing that was acknowledged is lost, then or in any crash.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
@@ -54,6 +56,9 @@ Examples:
 
   The same as Teena's lab has it: mailbox access on port 1110, without passwords:
       minismtp serve --lab --root MAILSERVER
+
+  Behind a bigger mail server, which hands over what is for our users:
+      minismtp serve --lmtp-socket /run/minismtp/lmtp
 
   For a home network, only for two domains:
       minismtp serve --port 25 --host 0.0.0.0 --host :: --domain home.arpa --domain example.org")]
@@ -77,6 +82,17 @@ pub(crate) struct Args {
     /// nobody knows; `minismtp users passwd NAME` sets one.
     #[arg(long)]
     lab: bool,
+
+    /// The port for LMTP, over which another mail server hands over mail; 0 is a free one
+    #[arg(long, value_name = "PORT", value_parser = lmtp_port)]
+    lmtp_port: Option<u16>,
+
+    /// A Unix socket for LMTP
+    ///
+    /// Its owner and group may connect (0660), and need no login to send as anybody; neither does
+    /// who connects to `--lmtp-port` from this machine.
+    #[arg(long, value_name = "PATH")]
+    lmtp_socket: Option<PathBuf>,
 
     /// An address or name of this machine to listen on; may be given more than once
     #[arg(long, value_name = "HOST", default_value = "127.0.0.1")]
@@ -149,6 +165,7 @@ pub(super) fn run(args: &Args, global: &Global, out: &mut Output) -> Result<(), 
     let timeout = Duration::from_secs(args.timeout);
     let configuration = Configuration {
         listeners,
+        lmtp_socket: args.lmtp_socket.clone(),
         smtp: Settings {
             hostname: hostname.clone(),
             message_octets_max: args.max_message_size.get(),
@@ -175,6 +192,9 @@ pub(super) fn run(args: &Args, global: &Global, out: &mut Output) -> Result<(), 
         let stop = Stop::new()?;
         for (protocol, address) in server.addresses() {
             out.result(format_args!("listening {} {address}", protocol.name()))?;
+        }
+        if let Some(path) = &args.lmtp_socket {
+            out.result(format_args!("listening lmtp {}", path.display()))?;
         }
         server.run(stop.wait()).await;
         Ok(())
@@ -271,6 +291,7 @@ fn listeners(args: &Args) -> Result<Vec<(Protocol, SocketAddr)>, Failure> {
     for (protocol, port) in [
         (Protocol::Smtp, Some(smtp_port)),
         (Protocol::Pop3, pop3_port),
+        (Protocol::Lmtp, args.lmtp_port),
     ] {
         if let Some(port) = port {
             let addresses = addresses(args, port)?;
@@ -357,6 +378,13 @@ fn domain(text: &str) -> Result<String, String> {
     }
 }
 
+fn lmtp_port(text: &str) -> Result<u16, String> {
+    match text.parse() {
+        Ok(25) => Err("port 25 is for SMTP only (RFC 2033 §5)".to_owned()),
+        port => port.map_err(|_| "a port is a number from 0 to 65535".to_owned()),
+    }
+}
+
 fn size(text: &str) -> Result<NonZeroU64, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let unit = match text[digits.len()..].to_ascii_uppercase().as_str() {
@@ -398,11 +426,11 @@ impl From<ListenError> for Failure {
     fn from(error: ListenError) -> Self {
         let failure = Self::new(ExitStatus::CannotCreate, &error);
         match error.source.kind() {
-            io::ErrorKind::AddrInUse => failure.hint(
+            io::ErrorKind::AddrInUse if !error.address.contains('/') => failure.hint(
                 "another program has that port; stop it, or take another with `--port N` \
                  (0 finds a free one)",
             ),
-            io::ErrorKind::PermissionDenied => {
+            io::ErrorKind::PermissionDenied if !error.address.contains('/') => {
                 failure.hint("ports below 1024 are the system's; take another with `--port N`")
             }
             io::ErrorKind::AddrNotAvailable => {

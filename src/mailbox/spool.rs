@@ -24,7 +24,7 @@ pub struct Spool {
     /// The beginning, or all of it.
     memory: Vec<u8>,
     /// All of it, once it is large.
-    file: Option<(Box<dyn File>, u64)>,
+    file: Option<(Arc<dyn File>, u64)>,
 }
 
 /// Text that is complete, with the line that ends a record.
@@ -35,7 +35,7 @@ pub enum Text {
     /// In a file that has no name any more.
     File {
         /// The file.
-        file: Box<dyn File>,
+        file: Arc<dyn File>,
         /// How much of it.
         octets: u64,
     },
@@ -95,6 +95,21 @@ impl Spool {
         self.file.is_none()
     }
 
+    /// The same text once more, for a message that is stored several times. Neither takes more
+    /// text from now on: what is large is in a file that they share.
+    #[must_use]
+    pub fn copy(&self) -> Self {
+        Self {
+            disk: Arc::clone(&self.disk),
+            encoder: self.encoder.clone(),
+            memory: self.memory.clone(),
+            file: self
+                .file
+                .as_ref()
+                .map(|(file, octets)| (Arc::clone(file), *octets)),
+        }
+    }
+
     /// Ends the text.
     ///
     /// # Errors
@@ -120,13 +135,13 @@ impl Spool {
     }
 
     /// A file that goes when its handle goes, however the process ends.
-    fn unnamed_file(&self) -> io::Result<Box<dyn File>> {
+    fn unnamed_file(&self) -> io::Result<Arc<dyn File>> {
         static COUNTER: AtomicU64 = AtomicU64::new(0);
         let number = COUNTER.fetch_add(1, Ordering::Relaxed);
         let path = PathBuf::from(format!("{SPOOL_PREFIX}{}.{number}", process::id()));
         let file = self.disk.open(&path, Open::New)?;
         self.disk.remove(&path)?;
-        Ok(file)
+        Ok(Arc::from(file))
     }
 }
 

@@ -1,15 +1,44 @@
 //! Sockets: listening, and moving octets between a connection and an engine.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 
-use tokio::net::{TcpListener, TcpSocket};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 pub mod drive;
+pub mod local;
 pub mod stream;
+
+use local::LocalListener;
 
 /// Connections that wait to be accepted.
 const BACKLOG: u32 = 1024;
+
+/// Where connections come from.
+#[derive(Debug)]
+pub enum Listener {
+    /// An address.
+    Internet(TcpListener),
+    /// A Unix socket.
+    Local(LocalListener),
+}
+
+impl Listener {
+    /// Waits for a connection. One through a Unix socket comes from the loopback address, port 0.
+    ///
+    /// # Errors
+    ///
+    /// As the system reports them.
+    pub async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
+        match self {
+            Self::Internet(listener) => listener.accept().await,
+            Self::Local(listener) => {
+                let stream = listener.accept().await?;
+                Ok((stream, (Ipv4Addr::LOCALHOST, 0).into()))
+            }
+        }
+    }
+}
 
 /// Listens on an address.
 ///

@@ -1,5 +1,6 @@
 //! Answers an SMTP session's questions from the credentials and the store.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -22,6 +23,9 @@ use crate::smtp::server::{Answer, Delivery, Question, Session};
 use crate::user::UserName;
 
 use super::door::{Door, Entry, Visitor};
+
+/// A message that is stored for each recipient by itself is stored for so many at once.
+const COPIES_MAX: usize = 50;
 
 /// Whose mail is taken.
 #[derive(Clone, Debug, Default)]
@@ -120,6 +124,13 @@ impl Office {
         octets: u64,
         log: &SessionLog,
     ) -> Result<(), AppendError> {
+        let filing = self.append(message);
+        self.commit().await;
+        filing.settle(id, octets, log).await
+    }
+
+    /// Hands a message to the store, which may hold it back until [`Office::commit`].
+    fn append(&self, message: Message) -> Filing {
         let reverse_path = message.reverse_path.clone();
         let users = message.recipients.iter().map(|(user, _)| user.clone());
         let users: Vec<UserName> = users.collect();
@@ -127,18 +138,18 @@ impl Office {
         // Whoever is gone by then does not want to know.
         let done = Box::new(move |outcome| drop(sender.send(outcome)));
         self.store.append(message, done);
+        Filing {
+            reverse_path,
+            users,
+            outcome,
+        }
+    }
+
+    async fn commit(&self) {
         // Whoever else is ready now gets stored with the same sync: the runtime comes back here
         // once it has nothing else to do.
         tokio::task::yield_now().await;
         self.store.commit(self.present.load(Ordering::Relaxed) == 1);
-        let stored = outcome
-            .await
-            .unwrap_or_else(|closed| Err(AppendError::Unknown(closed.to_string())));
-        match &stored {
-            Ok(()) => log.delivered(id, &reverse_path, &users, octets),
-            Err(error) => log.not_delivered(id, error),
-        }
-        stored
     }
 
     fn is_ours(&self, address: &Address) -> bool {
@@ -220,6 +231,29 @@ impl Office {
     pub(super) fn message_id(&self) -> String {
         let number = self.messages.fetch_add(1, Ordering::Relaxed);
         format!("{:x}.{number:x}", clock::now().timestamp_micros())
+    }
+}
+
+/// A message that the store has.
+#[derive(Debug)]
+struct Filing {
+    reverse_path: ReversePath,
+    users: Vec<UserName>,
+    outcome: oneshot::Receiver<Result<(), AppendError>>,
+}
+
+impl Filing {
+    /// Waits until it is durable or has failed; logs which.
+    async fn settle(self, id: &str, octets: u64, log: &SessionLog) -> Result<(), AppendError> {
+        let stored = self
+            .outcome
+            .await
+            .unwrap_or_else(|closed| Err(AppendError::Unknown(closed.to_string())));
+        match &stored {
+            Ok(()) => log.delivered(id, &self.reverse_path, &self.users, octets),
+            Err(error) => log.not_delivered(id, error),
+        }
+        stored
     }
 }
 
@@ -308,36 +342,79 @@ impl Clerk {
 
     async fn deliver(&mut self, delivery: Delivery) -> Answer {
         let id = self.office.message_id();
-        let spool = self
-            .spool
-            .take()
-            .unwrap_or_else(|| self.office.store.spool());
-        let received = clock::now();
+        let spool = self.take_spool();
         let forward_path = match delivery.recipients.as_slice() {
             [(path, _)] => Some(path.to_string()),
             _ => None,
         };
+        let recipients = self.recipients(&delivery);
+        let message = self.message(&delivery, &id, forward_path, recipients, spool);
+        let log = &self.visitor.log;
+        match self.office.file(message, &id, delivery.octets, log).await {
+            Ok(()) => Answer::Delivered(id),
+            Err(error) => refusal(&error),
+        }
+    }
+
+    /// Stores a message for each recipient by itself.
+    async fn deliver_each(&mut self, delivery: Delivery) -> Answer {
+        let id = self.office.message_id();
+        let spool = self.take_spool();
+        let log = &self.visitor.log;
+        let mut outcomes = HashMap::new();
+        for group in self.recipients(&delivery).chunks(COPIES_MAX) {
+            let filings: Vec<Filing> = group
+                .iter()
+                .map(|recipient| {
+                    let forward_path = Some(format!("<{}>", recipient.1));
+                    let only = vec![recipient.clone()];
+                    let message = self.message(&delivery, &id, forward_path, only, spool.copy());
+                    self.office.append(message)
+                })
+                .collect();
+            self.office.commit().await;
+            for (filing, (user, _)) in filings.into_iter().zip(group) {
+                let answer = match filing.settle(&id, delivery.octets, log).await {
+                    Ok(()) => Answer::Delivered(id.clone()),
+                    Err(error) => refusal(&error),
+                };
+                outcomes.insert(user.clone(), answer);
+            }
+        }
+        let outcome = |(_, user): &(_, UserName)| outcomes.get(user).cloned();
+        let outcomes = delivery.recipients.iter().filter_map(outcome);
+        Answer::Each(outcomes.collect())
+    }
+
+    fn take_spool(&mut self) -> Spool {
+        let spool = self.spool.take();
+        spool.unwrap_or_else(|| self.office.store.spool())
+    }
+
+    fn message(
+        &self,
+        delivery: &Delivery,
+        id: &str,
+        forward_path: Option<String>,
+        recipients: Vec<(UserName, String)>,
+        text: Spool,
+    ) -> Message {
+        let received = clock::now();
         let trace = Trace {
             client_name: &delivery.client_name,
             peer: self.visitor.peer.ip(),
             hostname: &self.office.hostname,
             protocol: delivery.protocol,
-            id: &id,
+            id,
             forward_path,
             received,
         };
-        let recipients = self.recipients(&delivery);
-        let message = Message {
+        Message {
             trace: trace.fields(&delivery.reverse_path),
-            reverse_path: delivery.reverse_path,
+            reverse_path: delivery.reverse_path.clone(),
             recipients,
             received: mailbox_date(&received),
-            text: spool,
-        };
-        let log = &self.visitor.log;
-        match self.office.file(message, &id, delivery.octets, log).await {
-            Ok(()) => Answer::Delivered(id),
-            Err(error) => refusal(&error),
+            text,
         }
     }
 
@@ -377,6 +454,7 @@ impl Owner<Session> for Clerk {
             }
             Question::Text(text) => self.take_text(&text),
             Question::Deliver(delivery) => self.deliver(delivery).await,
+            Question::DeliverEach(delivery) => self.deliver_each(delivery).await,
             Question::Discard => {
                 self.spool = None;
                 Answer::Accept

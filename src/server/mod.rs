@@ -2,11 +2,12 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
@@ -14,9 +15,10 @@ use tokio::task::JoinSet;
 use crate::credentials::Credentials;
 use crate::mailbox::Store;
 use crate::maillog::Log;
-use crate::net;
 use crate::net::drive::drive;
+use crate::net::local::LocalListener;
 use crate::net::stream::Stream;
+use crate::net::{self, Listener};
 use crate::pop3;
 use crate::smtp;
 
@@ -36,6 +38,8 @@ const TURN_AWAY_TIMEOUT: Duration = Duration::from_secs(5);
 /// What is spoken at a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
+    /// Another mail server hands over what is for our users.
+    Lmtp,
     /// Mailbox access: POP3 and the verbs of Teena's lab.
     Pop3,
     /// Mail comes in.
@@ -47,6 +51,7 @@ impl Protocol {
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
+            Self::Lmtp => "lmtp",
             Self::Pop3 => "pop3",
             Self::Smtp => "smtp",
         }
@@ -58,6 +63,8 @@ impl Protocol {
 pub struct Configuration {
     /// Where to listen, for what; port 0 is a free one.
     pub listeners: Vec<(Protocol, SocketAddr)>,
+    /// Where to listen for LMTP on a Unix socket.
+    pub lmtp_socket: Option<PathBuf>,
     /// What SMTP sessions offer and allow.
     pub smtp: smtp::server::Settings,
     /// What POP3 sessions offer and allow.
@@ -71,7 +78,7 @@ pub struct Configuration {
 /// A server that listens.
 #[derive(Debug)]
 pub struct Server {
-    listeners: Vec<TcpListener>,
+    listeners: Vec<(Protocol, Listener)>,
     addresses: Vec<(Protocol, SocketAddr)>,
     shared: Arc<Shared>,
     connections_max: usize,
@@ -80,6 +87,8 @@ pub struct Server {
 #[derive(Debug)]
 struct Shared {
     smtp: Arc<smtp::server::Settings>,
+    /// For a mail server of this machine: it knows whom it takes mail from.
+    lmtp: Arc<smtp::server::Settings>,
     pop3: Arc<pop3::server::Settings>,
     office: Arc<Office>,
     store: Arc<dyn Store>,
@@ -98,8 +107,8 @@ impl Shared {
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {address}: {source}")]
 pub struct ListenError {
-    /// The address.
-    pub address: SocketAddr,
+    /// The address, or the path of a Unix socket.
+    pub address: String,
     /// Why not.
     pub source: io::Error,
 }
@@ -134,10 +143,20 @@ impl Server {
     ) -> Result<Self, ListenError> {
         let (mut listeners, mut addresses) = (Vec::new(), Vec::new());
         for (protocol, address) in configuration.listeners {
-            let error = |source| ListenError { address, source };
+            let error = |source| ListenError {
+                address: address.to_string(),
+                source,
+            };
             let listener = net::listen(address).map_err(error)?;
             addresses.push((protocol, listener.local_addr().map_err(error)?));
-            listeners.push(listener);
+            listeners.push((protocol, Listener::Internet(listener)));
+        }
+        if let Some(path) = configuration.lmtp_socket {
+            let listener = LocalListener::bind(&path).map_err(|source| ListenError {
+                address: path.display().to_string(),
+                source,
+            })?;
+            listeners.push((Protocol::Lmtp, Listener::Local(listener)));
         }
         let hostname = configuration.smtp.hostname.clone();
         let office = Office::new(
@@ -147,8 +166,13 @@ impl Server {
             Arc::clone(&store),
             log,
         );
+        let lmtp = smtp::server::Settings {
+            login_required: false,
+            ..configuration.smtp.clone()
+        };
         let shared = Shared {
             smtp: Arc::new(configuration.smtp),
+            lmtp: Arc::new(lmtp),
             pop3: Arc::new(configuration.pop3),
             office: Arc::new(office),
             store,
@@ -164,7 +188,7 @@ impl Server {
         })
     }
 
-    /// Where it listens, in the order of the configuration.
+    /// The addresses where it listens, in the order of the configuration.
     #[must_use]
     pub fn addresses(&self) -> &[(Protocol, SocketAddr)] {
         &self.addresses
@@ -176,10 +200,15 @@ impl Server {
         let log = self.shared.office.log().clone();
         let (stopper, stopping) = watch::channel(false);
         let mut acceptors = JoinSet::new();
-        for (listener, (protocol, address)) in self.listeners.into_iter().zip(&self.addresses) {
-            log.listening(protocol.name(), *address);
+        for (protocol, address) in &self.addresses {
+            log.listening(protocol.name(), address);
+        }
+        for (protocol, listener) in self.listeners {
+            if let Listener::Local(listener) = &listener {
+                log.listening(protocol.name(), &listener.path().display());
+            }
             let shared = Arc::clone(&self.shared);
-            acceptors.spawn(accept(listener, *protocol, shared, stopping.clone()));
+            acceptors.spawn(accept(listener, protocol, shared, stopping.clone()));
         }
         stop.await;
         let places = Arc::clone(&self.shared.places);
@@ -199,7 +228,7 @@ impl Server {
 }
 
 async fn accept(
-    listener: TcpListener,
+    listener: Listener,
     protocol: Protocol,
     shared: Arc<Shared>,
     stopping: watch::Receiver<bool>,
@@ -244,7 +273,9 @@ fn begin(
         let presence = shared.office.enter();
         match protocol {
             Protocol::Pop3 => serve_pop3(stream, peer, &shared, stopping).await,
-            Protocol::Smtp => serve_smtp(stream, peer, &shared, stopping).await,
+            Protocol::Lmtp | Protocol::Smtp => {
+                serve_smtp(stream, protocol, peer, &shared, stopping).await;
+            }
         }
         drop((presence, place));
     });
@@ -266,13 +297,25 @@ async fn serve_pop3(
 
 async fn serve_smtp(
     stream: Stream,
+    protocol: Protocol,
     peer: SocketAddr,
     shared: &Shared,
     stopping: watch::Receiver<bool>,
 ) {
     let mut clerk = delivery::Clerk::new(Arc::clone(&shared.office), shared.number(), peer);
     clerk.log().connected(peer);
-    let mut session = smtp::server::Session::new(Arc::clone(&shared.smtp), Instant::now());
+    let is_lmtp = protocol == Protocol::Lmtp;
+    // Who is on this machine and may speak LMTP is trusted with whose mail it is.
+    let settings = if is_lmtp && peer.ip().to_canonical().is_loopback() {
+        Arc::clone(&shared.lmtp)
+    } else {
+        Arc::clone(&shared.smtp)
+    };
+    let mut session = if is_lmtp {
+        smtp::server::Session::lmtp(settings, Instant::now())
+    } else {
+        smtp::server::Session::new(settings, Instant::now())
+    };
     let timeout = shared.smtp.timeout;
     let driven = drive(&mut session, stream, &mut clerk, stopping, timeout).await;
     clerk.log().closed(driven.err().as_ref());
@@ -282,7 +325,9 @@ async fn turn_away(mut stream: Stream, protocol: Protocol) {
     let mut reply = Vec::new();
     match protocol {
         Protocol::Pop3 => pop3::reply::Reply::TOO_MANY_CONNECTIONS.encode(&mut reply),
-        Protocol::Smtp => smtp::reply::Reply::TOO_MANY_CONNECTIONS.encode(&mut reply),
+        Protocol::Lmtp | Protocol::Smtp => {
+            smtp::reply::Reply::TOO_MANY_CONNECTIONS.encode(&mut reply);
+        }
     }
     let deadline = Instant::now() + TURN_AWAY_TIMEOUT;
     if stream.write(&reply, deadline).await.is_ok() {

@@ -27,7 +27,7 @@ use crate::wire::line::{Line, LineBuffer};
 use crate::wire::{Machine, Step};
 
 use super::Event;
-use super::command::{Body, Command, MailParameters};
+use super::command::{Body, Command, MailParameters, RcptParameters};
 use super::extension::Extensions;
 use super::limits;
 use super::reply::{MalformedReply, Reply, ReplyParser, Severity};
@@ -573,13 +573,13 @@ impl Submission {
                 size: self.extensions.size.map(|_| message.octets()),
                 body: message.needs_eight_bit_mime().then_some(Body::EightBitMime),
                 smtp_utf8: message.needs_smtp_utf8(),
-                auth: false,
+                ..MailParameters::default()
             };
             let path = message.envelope.reverse_path.clone();
             return Some(Command::Mail(path, parameters));
         }
         match paths.get(number - 1) {
-            Some(path) => Some(Command::Rcpt(path.clone())),
+            Some(path) => Some(Command::Rcpt(path.clone(), RcptParameters::default())),
             None if number == paths.len() + 1 => Some(Command::Data),
             None => None,
         }
@@ -742,7 +742,7 @@ impl Submission {
             State::Login { .. } => Stage::Login,
             State::Envelope { answered, .. } => match self.envelope_command(*answered) {
                 Some(Command::Mail(path, _)) => Stage::Sender(path),
-                Some(Command::Rcpt(path)) => Stage::Recipient(path),
+                Some(Command::Rcpt(path, _)) => Stage::Recipient(path),
                 _ => Stage::Data,
             },
             State::Text { .. } | State::FinalReply | State::Emptied => Stage::Content,
@@ -1372,6 +1372,24 @@ mod tests {
         steps[..stage].concat()
     }
 
+    /// RFC 7504: 521 in the place of a greeting, 556 for a recipient.
+    #[test]
+    fn a_host_or_domain_that_takes_no_mail_is_no_use_trying_again() {
+        for (number, reply, refused) in [
+            (0, "521 5.3.2 no mail here", "the connection"),
+            (4, "556 5.1.10 no mail there", "the recipient c@d"),
+        ] {
+            for end in ["C: QUIT\nS: 221 bye", "C: QUIT\nS: (closes)"] {
+                let dialog = format!("{}S: {reply}\n{end}", dialog_up_to(number));
+                let message = message(&["c@d"], "x\n");
+                let failure = failure(play(&with_login(), message.as_ref(), &dialog));
+                let expected = format!("the server refused {refused}: {reply}");
+                assert_eq!(failure.to_string(), expected);
+                assert!(!failure.is_transient());
+            }
+        }
+    }
+
     #[test]
     fn each_stage_fails_in_its_own_way() {
         let stages = [
@@ -1590,6 +1608,7 @@ mod tests {
                                 stored.push(std::mem::take(&mut text));
                                 Answer::Delivered("1".into())
                             }
+                            Question::DeliverEach(_) => Answer::TryLater,
                             Question::Sender(..) | Question::Discard => Answer::Accept,
                         };
                         server.answer(now, answer);

@@ -6,6 +6,7 @@ use crate::address::{AddressError, ForwardPath, ReversePath};
 use crate::sasl::Mechanism;
 use crate::secret::Secret;
 
+use super::limits::{ENVID_OCTETS_MAX, ORCPT_OCTETS_MAX};
 use super::reply::Reply;
 
 /// A command with its arguments. Its `Display` is for logs: it hides what AUTH carries.
@@ -15,12 +16,16 @@ pub enum Command {
     Ehlo(String),
     /// HELO with the client's name.
     Helo(String),
+    /// LHLO with the client's name: the EHLO of LMTP (RFC 2033 §4.1).
+    Lhlo(String),
     /// MAIL FROM.
     Mail(ReversePath, MailParameters),
     /// RCPT TO.
-    Rcpt(ForwardPath),
+    Rcpt(ForwardPath, RcptParameters),
     /// DATA.
     Data,
+    /// BDAT (RFC 3030).
+    Bdat(Chunk),
     /// RSET.
     Rset,
     /// NOOP; its argument means nothing.
@@ -46,6 +51,48 @@ pub struct MailParameters {
     pub smtp_utf8: bool,
     /// AUTH was there. Its value is checked and then not believed (RFC 4954 §5).
     pub auth: bool,
+    /// RET: how much of the message a failure report gives back (RFC 3461 §4.3).
+    pub ret: Option<Ret>,
+    /// ENVID: what the sender calls this message, still as xtext (RFC 3461 §4.4).
+    pub envid: Option<String>,
+}
+
+/// The parameters of RCPT TO (RFC 3461).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RcptParameters {
+    /// NOTIFY: when the sender wants a report; `None` where nothing was said (§4.1).
+    pub notify: Option<Notify>,
+    /// ORCPT: the address that the sender gave first, still as `type;xtext` (§4.2).
+    pub orcpt: Option<String>,
+}
+
+/// How much of a message a failure report gives back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ret {
+    /// All of it.
+    Full,
+    /// The header section.
+    Headers,
+}
+
+/// When a sender wants a report. None of the three is NEVER.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Notify {
+    /// Once the message is delivered.
+    pub success: bool,
+    /// When it cannot be.
+    pub failure: bool,
+    /// When it takes long.
+    pub delay: bool,
+}
+
+/// What BDAT says about the octets behind it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Chunk {
+    /// How many they are. A number that is too large for the type is its largest.
+    pub octets: u64,
+    /// Whether they are the message's last.
+    pub is_last: bool,
 }
 
 /// What the octets of a text are.
@@ -58,6 +105,14 @@ pub enum Body {
 }
 
 impl MailParameters {
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl RcptParameters {
     /// Whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -84,9 +139,11 @@ impl Command {
         match verb.to_ascii_uppercase().as_str() {
             "EHLO" => hello(argument).map(Self::Ehlo).ok_or(Reply::EHLO_SYNTAX),
             "HELO" => hello(argument).map(Self::Helo).ok_or(Reply::HELO_SYNTAX),
+            "LHLO" => hello(argument).map(Self::Lhlo).ok_or(Reply::LHLO_SYNTAX),
             "MAIL" => mail(argument),
             "RCPT" => rcpt(argument),
             "DATA" => alone(Self::Data, argument),
+            "BDAT" => bdat(argument).map(Self::Bdat).ok_or(Reply::BDAT_SYNTAX),
             "RSET" => alone(Self::Rset, argument),
             "NOOP" => Ok(Self::Noop),
             "QUIT" => alone(Self::Quit, argument),
@@ -94,7 +151,7 @@ impl Command {
             "VRFY" => Ok(Self::Vrfy(argument.to_owned())),
             "HELP" => Ok(Self::Help),
             "AUTH" => auth(argument),
-            "BDAT" | "ETRN" | "EXPN" | "SAML" | "SEND" | "SOML" | "STARTTLS" | "TURN" => {
+            "ETRN" | "EXPN" | "SAML" | "SEND" | "SOML" | "STARTTLS" | "TURN" => {
                 Err(Reply::NOT_IMPLEMENTED)
             }
             _ => Err(Reply::UNRECOGNISED),
@@ -122,9 +179,14 @@ impl fmt::Display for Command {
         match self {
             Self::Ehlo(name) => write!(f, "EHLO {name}"),
             Self::Helo(name) => write!(f, "HELO {name}"),
+            Self::Lhlo(name) => write!(f, "LHLO {name}"),
             Self::Mail(path, parameters) => write!(f, "MAIL FROM:{path}{parameters}"),
-            Self::Rcpt(path) => write!(f, "RCPT TO:{path}"),
+            Self::Rcpt(path, parameters) => write!(f, "RCPT TO:{path}{parameters}"),
             Self::Data => f.write_str("DATA"),
+            Self::Bdat(chunk) => {
+                let last = if chunk.is_last { " LAST" } else { "" };
+                write!(f, "BDAT {}{last}", chunk.octets)
+            }
             Self::Rset => f.write_str("RSET"),
             Self::Noop => f.write_str("NOOP"),
             Self::Quit => f.write_str("QUIT"),
@@ -159,7 +221,45 @@ impl fmt::Display for MailParameters {
         if self.auth {
             f.write_str(" AUTH=<>")?;
         }
-        Ok(())
+        match self.ret {
+            None => {}
+            Some(Ret::Full) => f.write_str(" RET=FULL")?,
+            Some(Ret::Headers) => f.write_str(" RET=HDRS")?,
+        }
+        match &self.envid {
+            None => Ok(()),
+            Some(envid) => write!(f, " ENVID={envid}"),
+        }
+    }
+}
+
+impl fmt::Display for RcptParameters {
+    /// Writes each with a space before it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(notify) = self.notify {
+            write!(f, " NOTIFY={notify}")?;
+        }
+        match &self.orcpt {
+            None => Ok(()),
+            Some(orcpt) => write!(f, " ORCPT={orcpt}"),
+        }
+    }
+}
+
+impl fmt::Display for Notify {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let asked = [
+            (self.success, "SUCCESS"),
+            (self.failure, "FAILURE"),
+            (self.delay, "DELAY"),
+        ];
+        let words: Vec<&str> = asked
+            .iter()
+            .filter(|(is_asked, _)| *is_asked)
+            .map(|(_, word)| *word)
+            .collect();
+        f.write_str(if words.is_empty() { "NEVER" } else { "" })?;
+        f.write_str(&words.join(","))
     }
 }
 
@@ -200,10 +300,24 @@ fn rcpt(argument: &str) -> Result<Command, Reply> {
         AddressError::NoOpeningBracket => Reply::RCPT_SYNTAX,
         _ => Reply::BAD_RECIPIENT,
     })?;
-    match parameters(rest, Reply::BAD_RECIPIENT)?.first() {
-        None => Ok(Command::Rcpt(path)),
-        Some(_) => Err(Reply::UNKNOWN_PARAMETER),
-    }
+    let parameters = rcpt_parameters(parameters(rest, Reply::BAD_RECIPIENT)?)?;
+    Ok(Command::Rcpt(path, parameters))
+}
+
+// bdat-cmd = "BDAT" SP chunk-size [ SP end-marker ] ; RFC 3030 §2
+fn bdat(argument: &str) -> Option<Chunk> {
+    let mut words = argument.split(' ').filter(|word| !word.is_empty());
+    let octets = words
+        .next()
+        .filter(|word| word.bytes().all(|b| b.is_ascii_digit()))?;
+    let is_last = match (words.next(), words.next()) {
+        (None, _) => false,
+        (Some(word), None) if word.eq_ignore_ascii_case("LAST") => true,
+        _ => return None,
+    };
+    // Only digits: it can fail by being too large, and is refused as that.
+    let octets = octets.parse().unwrap_or(u64::MAX);
+    Some(Chunk { octets, is_last })
 }
 
 /// What follows `FROM:` or `TO:`. Spaces after the colon are forbidden (RFC 5321 §3.3), usual
@@ -250,13 +364,88 @@ fn mail_parameters(given: Vec<(String, Option<&str>)>) -> Result<MailParameters,
             ("BODY", Some(value)) if value.eq_ignore_ascii_case("8BITMIME") => {
                 parameters.body = Some(Body::EightBitMime);
             }
+            // Known, and not offered: the store keeps lines (RFC 3030 §3).
+            ("BODY", Some(value)) if value.eq_ignore_ascii_case("BINARYMIME") => {
+                return Err(Reply::UNKNOWN_PARAMETER);
+            }
             ("SMTPUTF8", None) => parameters.smtp_utf8 = true,
-            ("AUTH", Some(value)) if value == "<>" || is_xtext(value) => parameters.auth = true,
-            ("SIZE" | "BODY" | "SMTPUTF8" | "AUTH", _) => return Err(Reply::BAD_PARAMETER),
+            ("AUTH", Some(value))
+                if value == "<>" || xtext(value, u8::is_ascii_hexdigit).is_some() =>
+            {
+                parameters.auth = true;
+            }
+            ("RET", Some(value)) if value.eq_ignore_ascii_case("FULL") => {
+                parameters.ret = Some(Ret::Full);
+            }
+            ("RET", Some(value)) if value.eq_ignore_ascii_case("HDRS") => {
+                parameters.ret = Some(Ret::Headers);
+            }
+            ("ENVID", Some(value)) if is_envid(value) => parameters.envid = Some(value.to_owned()),
+            ("SIZE" | "BODY" | "SMTPUTF8" | "AUTH" | "RET" | "ENVID", _) => {
+                return Err(Reply::BAD_PARAMETER);
+            }
             _ => return Err(Reply::UNKNOWN_PARAMETER),
         }
     }
     Ok(parameters)
+}
+
+fn rcpt_parameters(given: Vec<(String, Option<&str>)>) -> Result<RcptParameters, Reply> {
+    let mut parameters = RcptParameters::default();
+    for (name, value) in given {
+        match (name.as_str(), value) {
+            ("NOTIFY", Some(value)) => {
+                parameters.notify = Some(notify(value).ok_or(Reply::BAD_PARAMETER)?);
+            }
+            ("ORCPT", Some(value)) if is_orcpt(value) => parameters.orcpt = Some(value.to_owned()),
+            ("NOTIFY" | "ORCPT", _) => return Err(Reply::BAD_PARAMETER),
+            _ => return Err(Reply::UNKNOWN_PARAMETER),
+        }
+    }
+    Ok(parameters)
+}
+
+// "NEVER" / ( "SUCCESS" / "FAILURE" / "DELAY" ) *( "," ( "SUCCESS" / "FAILURE" / "DELAY" ) )
+fn notify(value: &str) -> Option<Notify> {
+    let mut notify = Notify::default();
+    if value.eq_ignore_ascii_case("NEVER") {
+        return Some(notify);
+    }
+    for word in value.split(',') {
+        match word.to_ascii_uppercase().as_str() {
+            "SUCCESS" => notify.success = true,
+            "FAILURE" => notify.failure = true,
+            "DELAY" => notify.delay = true,
+            _ => return None,
+        }
+    }
+    Some(notify)
+}
+
+// envid-parameter = "ENVID=" xtext ; of printable characters
+fn is_envid(value: &str) -> bool {
+    value.len() <= ENVID_OCTETS_MAX && is_printable_xtext(value)
+}
+
+// original-recipient-address = addr-type ";" xtext ; RFC 6533 §3 adds UTF-8 as it is
+fn is_orcpt(value: &str) -> bool {
+    let Some((kind, address)) = value.split_once(';') else {
+        return false;
+    };
+    let is_kind = !kind.is_empty() && kind.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    let is_utf8 = kind.eq_ignore_ascii_case("utf-8");
+    let ascii: String = address
+        .chars()
+        .filter(|c| !is_utf8 || c.is_ascii())
+        .collect();
+    let is_address = !address.is_empty() && is_printable_xtext(&ascii);
+    is_kind && is_address && value.len() <= ORCPT_OCTETS_MAX
+}
+
+fn is_printable_xtext(value: &str) -> bool {
+    let is_hex = |octet: &u8| matches!(octet, b'0'..=b'9' | b'A'..=b'F');
+    let text = xtext(value, is_hex);
+    text.is_some_and(|text| text.iter().all(|octet| matches!(octet, b' '..=b'~')))
 }
 
 /// 1 to 20 digits. Twenty nines are more than 64 bits hold, and more than any limit.
@@ -267,16 +456,26 @@ fn size(value: &str) -> Result<u64, Reply> {
     Ok(value.parse().unwrap_or(u64::MAX))
 }
 
-// xtext = *( xchar / "+" 2HEXDIG ) ; RFC 3461 §4
-fn is_xtext(value: &str) -> bool {
+/// Decodes xtext.
+// xtext = *( xchar / hexchar ) ; RFC 3461 §4, RFC 4954 §8
+// xchar = %d33-42 / %d44-60 / %d62-126
+// hexchar = "+" 2HEXDIG ; of RFC 3461 in upper case only
+fn xtext(value: &str, is_hex: fn(&u8) -> bool) -> Option<Vec<u8>> {
+    let mut text = Vec::with_capacity(value.len());
     let mut octets = value.bytes();
     while let Some(octet) = octets.next() {
-        let mut hex = || octets.next().is_some_and(|b| b.is_ascii_hexdigit());
-        if octet == b'+' && !(hex() && hex()) {
-            return false;
-        }
+        let mut hex = || {
+            let digit = octets.next().filter(is_hex)?;
+            char::from(digit).to_digit(16)
+        };
+        text.push(match octet {
+            b'+' => u8::try_from(16 * hex()? + hex()?).ok()?,
+            b'=' => return None,
+            b'!'..=b'~' => octet,
+            _ => return None,
+        });
     }
-    value.is_ascii()
+    Some(text)
 }
 
 // "AUTH" SP sasl-mech [SP initial-response]
@@ -313,6 +512,30 @@ mod tests {
             ),
             ("MAIL FROM:<ä@b> SMTPUTF8", "MAIL FROM:<ä@b> SMTPUTF8"),
             ("MAIL FROM:<a@b> AUTH=e+3Dmc2@x", "MAIL FROM:<a@b> AUTH=<>"),
+            (
+                "MAIL FROM:<a@b> ret=hdrs ENVID=QQ314159",
+                "MAIL FROM:<a@b> RET=HDRS ENVID=QQ314159",
+            ),
+            (
+                "MAIL FROM:<a@b> ENVID=a+20b+2Bc RET=FULL",
+                "MAIL FROM:<a@b> RET=FULL ENVID=a+20b+2Bc",
+            ),
+            (
+                "RCPT TO:<a@b> orcpt=rfc822;Bob+40B NOTIFY=delay,SUCCESS",
+                "RCPT TO:<a@b> NOTIFY=SUCCESS,DELAY ORCPT=rfc822;Bob+40B",
+            ),
+            ("RCPT TO:<a@b> NOTIFY=never", "RCPT TO:<a@b> NOTIFY=NEVER"),
+            (
+                "RCPT TO:<a@b> ORCPT=utf-8;ä\\x{E4}@b",
+                "RCPT TO:<a@b> ORCPT=utf-8;ä\\x{E4}@b",
+            ),
+            ("BDAT 0", "BDAT 0"),
+            ("bdat 00086  last ", "BDAT 86 LAST"),
+            (
+                "BDAT 18446744073709551616 LAST",
+                "BDAT 18446744073709551615 LAST",
+            ),
+            ("LHLO c", "LHLO c"),
             ("RCPT TO:<\"a\"@b>", "RCPT TO:<a@b>"),
             ("RCPT TO:<Postmaster>", "RCPT TO:<postmaster>"),
             ("DATA", "DATA"),
@@ -363,7 +586,16 @@ mod tests {
             ("MAIL FROM:<a@b> SIZE", 501, "5.5.4"),
             ("MAIL FROM:<a@b> SIZE=", 501, "5.5.4"),
             ("MAIL FROM:<a@b> SIZE=1 SIZE=1", 501, "5.5.4"),
-            ("MAIL FROM:<a@b> BODY=BINARYMIME", 501, "5.5.4"),
+            ("MAIL FROM:<a@b> BODY=BINARYMIME", 555, "5.5.4"),
+            ("MAIL FROM:<a@b> BODY=16BIT", 501, "5.5.4"),
+            ("MAIL FROM:<a@b> RET", 501, "5.5.4"),
+            ("MAIL FROM:<a@b> RET=ALL", 501, "5.5.4"),
+            ("MAIL FROM:<a@b> RET=FULL RET=FULL", 501, "5.5.4"),
+            ("MAIL FROM:<a@b> ENVID=", 501, "5.5.4"),
+            ("MAIL FROM:<a@b> ENVID=+2b", 501, "5.5.4"),
+            ("MAIL FROM:<a@b> ENVID=+0D+0A", 501, "5.5.4"),
+            ("MAIL FROM:<a@b> ENVID=ä", 501, "5.5.4"),
+            ("MAIL FROM:<a@b> NOTIFY=NEVER", 555, "5.5.4"),
             ("MAIL FROM:<a@b> SMTPUTF8=1", 501, "5.5.4"),
             ("MAIL FROM:<a@b> AUTH=+zz", 501, "5.5.4"),
             ("MAIL FROM:<a@b> FOO=1", 555, "5.5.4"),
@@ -372,7 +604,28 @@ mod tests {
             ("RCPT TO:a@b", 501, "5.5.4"),
             ("RCPT TO:<>", 501, "5.1.3"),
             ("RCPT TO:<a>", 501, "5.1.3"),
-            ("RCPT TO:<a@b> NOTIFY=NEVER", 555, "5.5.4"),
+            ("RCPT TO:<a@b> FOO", 555, "5.5.4"),
+            ("RCPT TO:<a@b> RET=FULL", 555, "5.5.4"),
+            ("RCPT TO:<a@b> NOTIFY", 501, "5.5.4"),
+            ("RCPT TO:<a@b> NOTIFY=", 501, "5.5.4"),
+            ("RCPT TO:<a@b> NOTIFY=ALWAYS", 501, "5.5.4"),
+            ("RCPT TO:<a@b> NOTIFY=NEVER,SUCCESS", 501, "5.5.4"),
+            ("RCPT TO:<a@b> NOTIFY=SUCCESS,", 501, "5.5.4"),
+            ("RCPT TO:<a@b> NOTIFY=NEVER NOTIFY=NEVER", 501, "5.5.4"),
+            ("RCPT TO:<a@b> ORCPT=a@b", 501, "5.5.4"),
+            ("RCPT TO:<a@b> ORCPT=rfc822;", 501, "5.5.4"),
+            ("RCPT TO:<a@b> ORCPT=;a@b", 501, "5.5.4"),
+            ("RCPT TO:<a@b> ORCPT=rfc822;a+@b", 501, "5.5.4"),
+            ("RCPT TO:<a@b> ORCPT=rfc822;ä@b", 501, "5.5.4"),
+            ("RCPT TO:<a@b> ORCPT=rfc822;a+00", 501, "5.5.4"),
+            ("BDAT", 501, "5.5.4"),
+            ("BDAT x", 501, "5.5.4"),
+            ("BDAT -1", 501, "5.5.4"),
+            ("BDAT +1", 501, "5.5.4"),
+            ("BDAT 1x", 501, "5.5.4"),
+            ("BDAT 1 FIRST", 501, "5.5.4"),
+            ("BDAT 1 LAST LAST", 501, "5.5.4"),
+            ("LHLO", 501, ""),
             ("DATA x", 501, "5.5.4"),
             ("RSET x", 501, "5.5.4"),
             ("QUIT x", 501, "5.5.4"),

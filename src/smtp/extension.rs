@@ -11,6 +11,8 @@ pub struct Extensions {
     pub pipelining: bool,
     /// The largest message: `Some(0)` where there is no fixed limit (RFC 1870).
     pub size: Option<u64>,
+    /// Text may come in counted chunks, by BDAT (RFC 3030).
+    pub chunking: bool,
     /// Text may have octets above 127 (RFC 6152).
     pub eight_bit_mime: bool,
     /// Addresses may be non-ASCII (RFC 6531).
@@ -33,6 +35,9 @@ impl Extensions {
         }
         if let Some(size) = self.size {
             lines.push(format!("SIZE {size}"));
+        }
+        if self.chunking {
+            lines.push("CHUNKING".to_owned());
         }
         if self.eight_bit_mime {
             lines.push("8BITMIME".to_owned());
@@ -66,6 +71,7 @@ impl Extensions {
                 "SIZE" => {
                     extensions.size = words.next().and_then(|n| n.parse().ok()).or(Some(0));
                 }
+                "CHUNKING" => extensions.chunking = true,
                 "8BITMIME" => extensions.eight_bit_mime = true,
                 "SMTPUTF8" => extensions.smtp_utf8 = true,
                 "ENHANCEDSTATUSCODES" => extensions.enhanced_status_codes = true,
@@ -93,6 +99,7 @@ mod tests {
         let offered = Extensions {
             pipelining: true,
             size: Some(26_214_400),
+            chunking: true,
             eight_bit_mime: true,
             smtp_utf8: true,
             enhanced_status_codes: true,

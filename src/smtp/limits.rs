@@ -13,6 +13,10 @@ pub const TEXT_LINE_OCTETS_MAX: usize = 998;
 pub const REPLY_LINE_OCTETS_MAX: usize = 8192;
 /// How many lines a client takes for one reply.
 pub const REPLY_LINES_MAX: usize = 256;
+/// The longest ENVID, in characters (RFC 3461 §4.4).
+pub const ENVID_OCTETS_MAX: usize = 100;
+/// The longest ORCPT, in characters (RFC 3461 §4.2).
+pub const ORCPT_OCTETS_MAX: usize = 500;
 
 /// The longest AUTH command with an initial response, in octets with CRLF (RFC 4954 §4).
 pub const AUTH_COMMAND_OCTETS_MAX: usize = 512;
@@ -58,6 +62,7 @@ pub const FINAL_TIMEOUT: Duration = Duration::from_secs(600);
 pub const QUIT_TIMEOUT: Duration = Duration::from_secs(5);
 
 const _: () = assert!(COMMAND_LINE_OCTETS_MAX >= 512, "RFC 5321 wants 512");
+const _: () = assert!(COMMAND_LINE_OCTETS_MAX >= 1036, "RFC 3461 §5.4");
 const _: () = assert!(COMMAND_LINE_OCTETS_MAX < AUTH_LINE_OCTETS_MAX);
 const _: () = assert!(RECIPIENTS_MAX >= RECIPIENTS_MIN);
 const _: () = assert!(LOGIN_FAILURES_MAX >= 3, "RFC 4954 §9");

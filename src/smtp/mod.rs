@@ -9,11 +9,21 @@
 //!                   AUTH | | 235, 535, 501                v
 //!                        v |                             Data --full stop--> Ready
 //!                     Login         (EHLO, HELO, RSET lead back to Ready from everywhere)
+//!
+//! Mail (with recipients) --BDAT--> Chunk --250--> between chunks --BDAT--> Chunk
+//!                                    |  LAST, all octets are here --> Ready
+//!                                    +--refused--> Failed (until RSET)
 //! ```
 //!
-//! Supported: EHLO HELO MAIL RCPT DATA RSET NOOP QUIT VRFY HELP AUTH, and the extensions SIZE
-//! (RFC 1870), PIPELINING (2920), 8BITMIME (6152), SMTPUTF8 (6531), ENHANCEDSTATUSCODES (2034)
-//! and AUTH (4954) with PLAIN and LOGIN.
+//! Supported: EHLO HELO MAIL RCPT DATA BDAT RSET NOOP QUIT VRFY HELP AUTH, and the extensions SIZE
+//! (RFC 1870), PIPELINING (2920), CHUNKING (3030), 8BITMIME (6152), SMTPUTF8 (6531),
+//! ENHANCEDSTATUSCODES (2034) and AUTH (4954) with PLAIN and LOGIN. LMTP (2033) is the same with
+//! LHLO, and a reply for each recipient.
+//!
+//! The parameters of DSN (3461) are taken, and change nothing: mail is stored or refused while the
+//! client waits, so there is no failure to report later. The keyword is not offered, because the
+//! report of success that NOTIFY=SUCCESS asks for would have to be sent, and this server sends no
+//! mail; a relay that does not see the keyword makes that report itself (§5.2.2).
 
 pub mod client;
 pub mod command;

@@ -63,6 +63,8 @@ impl Reply {
     );
     /// DATA.
     pub const START_DATA: Self = Self::fixed(354, "", "End data with <CR><LF>.<CR><LF>");
+    /// A chunk of BDAT is taken, and more will come.
+    pub const CHUNK_OK: Self = Self::fixed(250, "2.0.0", "Ok, go on with BDAT");
     /// AUTH succeeded.
     pub const AUTHENTICATED: Self = Self::fixed(235, "2.7.0", "Authentication successful");
 
@@ -86,12 +88,19 @@ impl Reply {
     pub const EHLO_SYNTAX: Self = Self::fixed(501, "", "Syntax: EHLO hostname");
     /// HELO without a name.
     pub const HELO_SYNTAX: Self = Self::fixed(501, "", "Syntax: HELO hostname");
+    /// LHLO without a name.
+    pub const LHLO_SYNTAX: Self = Self::fixed(501, "", "Syntax: LHLO hostname");
     /// MAIL with a wrong argument.
     pub const MAIL_SYNTAX: Self = Self::fixed(501, "5.5.4", "Syntax: MAIL FROM:<address>");
     /// RCPT with a wrong argument.
     pub const RCPT_SYNTAX: Self = Self::fixed(501, "5.5.4", "Syntax: RCPT TO:<address>");
     /// VRFY without an argument.
     pub const VRFY_SYNTAX: Self = Self::fixed(501, "5.5.4", "Syntax: VRFY address");
+    /// BDAT without a number of octets, or with anything but LAST behind it.
+    pub const BDAT_SYNTAX: Self = Self::fixed(501, "5.5.4", "Syntax: BDAT octets [LAST]");
+    /// After [`Self::BDAT_SYNTAX`]: what follows may be text or commands, and nobody knows which.
+    pub const LOST_COUNT: Self =
+        Self::fixed(421, "4.7.0", "No telling where that chunk ends, closing");
     /// AUTH without a mechanism, or with more than an initial response.
     pub const AUTH_SYNTAX: Self =
         Self::fixed(501, "5.5.4", "Syntax: AUTH mechanism [initial-response]");
@@ -122,6 +131,14 @@ impl Reply {
     pub const RCPT_FIRST: Self = Self::fixed(503, "5.5.1", "Send RCPT first");
     /// DATA when every RCPT was refused.
     pub const NO_VALID_RECIPIENTS: Self = Self::fixed(554, "5.5.1", "No valid recipients");
+    /// MAIL, RCPT, DATA or AUTH among the chunks of a message.
+    pub const BDAT_GOES_ON: Self = Self::fixed(
+        503,
+        "5.5.1",
+        "Send the rest of the message with BDAT, or RSET",
+    );
+    /// After a chunk that was refused (RFC 3030 §2).
+    pub const RSET_FIRST: Self = Self::fixed(503, "5.5.1", "The message was refused, send RSET");
     /// AUTH after success.
     pub const ALREADY_AUTHENTICATED: Self = Self::fixed(503, "5.5.1", "Already authenticated");
     /// AUTH within a transaction (RFC 4954 §4).
@@ -187,8 +204,8 @@ impl Reply {
 impl Reply {
     /// The first words of the server.
     #[must_use]
-    pub fn greeting(hostname: &str) -> Self {
-        Self::new(220, "", format!("{hostname} ESMTP minismtp"))
+    pub fn greeting(hostname: &str, protocol: &str) -> Self {
+        Self::new(220, "", format!("{hostname} {protocol} minismtp"))
     }
 
     /// The answer to HELO.
@@ -203,20 +220,23 @@ impl Reply {
         Self::new(250, "", format!("{hostname} greets {client}\n{keywords}"))
     }
 
-    /// The answer to HELP.
+    /// The answer to HELP, with the verb that a session begins with.
     #[must_use]
-    pub fn help() -> Self {
-        Self::fixed(
+    pub fn help(hello: &str) -> Self {
+        Self::new(
             214,
             "2.0.0",
-            "Commands, in the order of a mail:\n\
-             EHLO hostname\n\
-             AUTH mechanism [initial-response]\n\
-             MAIL FROM:<address>\n\
-             RCPT TO:<address>, for each recipient\n\
-             DATA, then the message and a line with only a full stop\n\
-             RSET, NOOP, VRFY, HELP at any time\n\
-             QUIT",
+            format!(
+                "Commands, in the order of a mail:\n\
+                 {hello} hostname\n\
+                 AUTH mechanism [initial-response]\n\
+                 MAIL FROM:<address>\n\
+                 RCPT TO:<address>, for each recipient\n\
+                 DATA, then the message and a line with only a full stop\n\
+                 or BDAT octets [LAST], then so many octets of the message\n\
+                 RSET, NOOP, VRFY, HELP at any time\n\
+                 QUIT"
+            ),
         )
     }
 
@@ -431,7 +451,7 @@ mod tests {
             "250-mx.example greets c\r\n250-SIZE 1\r\n250 HELP\r\n",
         );
         assert!(
-            encoded(&Reply::help())
+            encoded(&Reply::help("EHLO"))
                 .lines()
                 .all(|line| line[4..].starts_with("2.0.0 "))
         );
@@ -441,7 +461,7 @@ mod tests {
     fn what_is_encoded_is_parsed() {
         for reply in [
             Reply::OK,
-            Reply::help(),
+            Reply::help("LHLO"),
             Reply::ehlo("a", "b", "X"),
             Reply::queued("1"),
         ] {

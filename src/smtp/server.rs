@@ -16,7 +16,7 @@ use crate::wire::line::{Line, LineBuffer, LineEnd, printable};
 use crate::wire::{Machine, Step};
 
 use super::Event;
-use super::command::{Command, MailParameters};
+use super::command::{self, Command, MailParameters, RcptParameters};
 use super::extension::Extensions;
 use super::limits;
 use super::reply::{Reply, Severity};
@@ -41,6 +41,7 @@ impl Settings {
         Extensions {
             pipelining: true,
             size: Some(self.message_octets_max),
+            chunking: true,
             eight_bit_mime: true,
             smtp_utf8: true,
             enhanced_status_codes: true,
@@ -65,7 +66,10 @@ pub enum Question {
     /// Store the message made of all pieces since the last such question, for all recipients
     /// or none. [`Answer::Delivered`].
     Deliver(Delivery),
-    /// Forget the pieces; the message is refused. [`Answer::Accept`].
+    /// Store it for each recipient by itself, whatever becomes of the others (LMTP).
+    /// [`Answer::Each`].
+    DeliverEach(Delivery),
+    /// Forget the pieces; the message is refused or given up. [`Answer::Accept`].
     Discard,
 }
 
@@ -90,6 +94,8 @@ pub enum Answer {
     NotYours,
     /// Stored, durably, under this name in the log.
     Delivered(String),
+    /// What became of the message for each recipient, in their order.
+    Each(Vec<Self>),
     /// The message has been here too often.
     Loop,
     /// No space.
@@ -120,6 +126,8 @@ pub struct Delivery {
 #[derive(Debug)]
 pub struct Session {
     settings: std::sync::Arc<Settings>,
+    /// LMTP (RFC 2033) is spoken: LHLO, and in the end a reply for each recipient.
+    is_lmtp: bool,
     input: LineBuffer,
     output: Vec<u8>,
     /// Message text not yet handed to the owner.
@@ -151,6 +159,13 @@ enum Stage {
     Mail(Transaction),
     /// After 354.
     Text(Incoming),
+    /// After BDAT: so many octets are text, whatever they look like.
+    Chunk(Chunk),
+    /// Between two chunks of a message.
+    Chunks(Incoming),
+    /// A chunk was refused. Others may have been sent ahead of the reply; RSET makes an end
+    /// (RFC 3030 §2).
+    Failed(Failed),
     /// The last reply is given.
     Closed,
 }
@@ -178,11 +193,75 @@ struct Incoming {
     refusal: Option<Reply>,
 }
 
+/// A chunk of BDAT that comes in.
+#[derive(Debug)]
+struct Chunk {
+    /// Octets that are still to come.
+    left: u64,
+    is_last: bool,
+    purpose: Purpose,
+}
+
+/// What a chunk is read for.
+#[derive(Debug)]
+enum Purpose {
+    /// It is part of a message.
+    Message(Incoming),
+    /// Nothing: it goes with a message that is refused.
+    Failed(Failed, Reply),
+    /// Nothing: there is no transaction. It is read so that it is not taken for commands.
+    Stray(Reply),
+}
+
+/// What is left of a message in chunks that was refused.
+#[derive(Debug, Default)]
+struct Failed {
+    /// Octets announced so far.
+    octets: u64,
+    /// Recipients that had been accepted.
+    recipients: usize,
+}
+
+impl Incoming {
+    fn new(transaction: Transaction, decoder: Decoder) -> Self {
+        Self {
+            transaction,
+            decoder,
+            refusal: None,
+        }
+    }
+
+    /// Takes text and says how many of the octets were used; refuses what cannot be kept.
+    fn take(&mut self, octets: &[u8], octets_max: u64, text: &mut Vec<u8>) -> usize {
+        let used = self.decoder.decode(octets, text);
+        self.judge(octets_max, text);
+        used
+    }
+
+    /// Ends text that came in chunks.
+    fn finish(&mut self, octets_max: u64, text: &mut Vec<u8>) {
+        self.decoder.finish(text);
+        self.judge(octets_max, text);
+    }
+
+    fn judge(&mut self, octets_max: u64, text: &mut Vec<u8>) {
+        if self.decoder.octets() > octets_max {
+            self.refusal.get_or_insert(Reply::TOO_BIG);
+        } else if self.decoder.has_bare_line_end() {
+            self.refusal.get_or_insert(Reply::BARE_LINE_END);
+        }
+        if self.refusal.is_some() {
+            text.clear();
+        }
+    }
+}
+
 /// What the open question was about.
 #[derive(Debug)]
 enum Pending {
     Deliver,
-    Discard(Reply),
+    /// The reply, and how often.
+    Discard(Reply, usize),
     Login,
     Recipient(ForwardPath),
     Sender(ReversePath, MailParameters),
@@ -193,9 +272,20 @@ impl Session {
     /// Begins with the greeting.
     #[must_use]
     pub fn new(settings: std::sync::Arc<Settings>, now: Instant) -> Self {
+        Self::begin(settings, now, false)
+    }
+
+    /// Begins a session of LMTP with the greeting.
+    #[must_use]
+    pub fn lmtp(settings: std::sync::Arc<Settings>, now: Instant) -> Self {
+        Self::begin(settings, now, true)
+    }
+
+    fn begin(settings: std::sync::Arc<Settings>, now: Instant, is_lmtp: bool) -> Self {
         let mut session = Self {
             deadline: now + settings.timeout,
             settings,
+            is_lmtp,
             input: LineBuffer::default(),
             output: Vec::new(),
             text: Vec::new(),
@@ -212,14 +302,17 @@ impl Session {
             stopping: false,
             disconnected: false,
         };
-        session.reply(Reply::greeting(&session.settings.hostname));
+        let protocol = if is_lmtp { "LMTP" } else { "ESMTP" };
+        session.reply(Reply::greeting(&session.settings.hostname, protocol));
         session
     }
 
     /// Does what can be done without more input or answers; whether anything was done.
     fn advance(&mut self, now: Instant) -> bool {
-        if let Stage::Text(_) = self.stage {
-            return self.take_text();
+        match self.stage {
+            Stage::Text(_) => return self.take_text(),
+            Stage::Chunk(_) => return self.take_chunk(),
+            _ => {}
         }
         if self.stopping {
             self.close(Reply::STOPPING);
@@ -273,6 +366,10 @@ impl Session {
                 self.malformed(line);
                 if self.hello.is_none() && line.is_of_another_protocol() {
                     self.close(Reply::NOT_SMTP);
+                } else if is_bdat(line) {
+                    // The octets behind it must not be taken for commands.
+                    self.reply(reply);
+                    self.close(Reply::LOST_COUNT);
                 } else {
                     self.refuse_command(reply);
                 }
@@ -285,21 +382,38 @@ impl Session {
         let stage = std::mem::replace(&mut self.stage, Stage::Idle);
         let is_greeted = self.hello.is_some();
         match (stage, command) {
-            (_, Command::Ehlo(name)) => self.hello(name, true),
-            (_, Command::Helo(name)) => self.hello(name, false),
-            (_, Command::Rset) => self.reply(Reply::OK),
+            (stage, Command::Ehlo(_) | Command::Helo(_)) if self.is_lmtp => {
+                self.keep(stage, Reply::UNRECOGNISED);
+            }
+            (stage, Command::Lhlo(_)) if !self.is_lmtp => self.keep(stage, Reply::UNRECOGNISED),
+            (stage, Command::Ehlo(name) | Command::Lhlo(name)) => self.hello(&stage, name, true),
+            (stage, Command::Helo(name)) => self.hello(&stage, name, false),
+            (stage, Command::Rset) => self.abandon(&stage, Reply::OK),
             (_, Command::Quit) => self.close(Reply::goodbye(&self.settings.hostname)),
 
             (stage, Command::Noop) => self.stay(stage, Reply::OK),
-            (stage, Command::Help) => self.stay(stage, Reply::help()),
+            (stage, Command::Help) => {
+                self.stay(
+                    stage,
+                    Reply::help(if self.is_lmtp { "LHLO" } else { "EHLO" }),
+                );
+            }
             (stage, Command::Vrfy(_)) if self.may_send() => self.stay(stage, Reply::CANNOT_VERIFY),
             (stage, Command::Vrfy(_)) => self.keep(stage, Reply::LOGIN_REQUIRED),
+
+            (stage, Command::Bdat(chunk)) => self.bdat(stage, chunk),
 
             (stage, _) if !is_greeted => self.keep(stage, Reply::HELLO_FIRST),
 
             (stage @ Stage::Mail(_), Command::Auth(..)) => {
                 self.keep(stage, Reply::AUTH_IN_TRANSACTION);
             }
+            (Stage::Chunks(incoming), Command::Data) => {
+                // Whoever mixes the two has lost track of what is in the message.
+                self.fail(incoming, Reply::BDAT_GOES_ON);
+            }
+            (stage @ Stage::Chunks(_), _) => self.keep(stage, Reply::BDAT_GOES_ON),
+            (stage @ Stage::Failed(_), _) => self.keep(stage, Reply::RSET_FIRST),
             (_, Command::Auth(..)) if self.login.is_some() => {
                 self.refuse_command(Reply::ALREADY_AUTHENTICATED);
             }
@@ -312,9 +426,11 @@ impl Session {
             }
             (_, Command::Mail(path, parameters)) => self.mail(path, parameters),
 
-            (Stage::Mail(transaction), Command::Rcpt(path)) => self.rcpt(transaction, path),
+            (Stage::Mail(transaction), Command::Rcpt(path, parameters)) => {
+                self.rcpt(transaction, path, &parameters);
+            }
             (Stage::Mail(transaction), Command::Data) => self.data(transaction),
-            (_, Command::Rcpt(_) | Command::Data) => self.refuse_command(Reply::MAIL_FIRST),
+            (_, Command::Rcpt(..) | Command::Data) => self.refuse_command(Reply::MAIL_FIRST),
         }
     }
 
@@ -322,7 +438,7 @@ impl Session {
         !self.settings.login_required || self.login.is_some()
     }
 
-    fn hello(&mut self, client_name: String, is_extended: bool) {
+    fn hello(&mut self, stage: &Stage, client_name: String, is_extended: bool) {
         let hostname = &self.settings.hostname;
         let reply = if is_extended {
             Reply::ehlo(
@@ -337,7 +453,16 @@ impl Session {
             client_name,
             is_extended,
         });
-        self.reply(reply);
+        self.abandon(stage, reply);
+    }
+
+    /// Forgets the transaction, if there is one.
+    fn abandon(&mut self, stage: &Stage, reply: Reply) {
+        if matches!(stage, Stage::Chunks(_)) {
+            self.ask(Question::Discard, Pending::Discard(reply, 1));
+        } else {
+            self.reply(reply);
+        }
     }
 
     fn auth(&mut self, mechanism: &str, initial: Option<Secret>) {
@@ -403,7 +528,16 @@ impl Session {
         self.ask(question, Pending::Sender(path, parameters));
     }
 
-    fn rcpt(&mut self, mut transaction: Transaction, path: ForwardPath) {
+    fn rcpt(
+        &mut self,
+        mut transaction: Transaction,
+        path: ForwardPath,
+        parameters: &RcptParameters,
+    ) {
+        let is_extended = self.hello.as_ref().is_some_and(|hello| hello.is_extended);
+        if !is_extended && !parameters.is_empty() {
+            return self.keep(Stage::Mail(transaction), Reply::UNKNOWN_PARAMETER);
+        }
         let is_full = transaction.recipients.len() >= self.settings.recipients_max;
         let needs_utf8 = !transaction.parameters.smtp_utf8
             && path.address().is_some_and(|address| !address.is_ascii());
@@ -420,21 +554,143 @@ impl Session {
 
     fn data(&mut self, transaction: Transaction) {
         if transaction.recipients.is_empty() {
-            let reply = if transaction.has_tried_recipient {
-                Reply::NO_VALID_RECIPIENTS
-            } else {
-                Reply::RCPT_FIRST
-            };
+            let reply = self.no_recipients(&transaction);
             return self.keep(Stage::Mail(transaction), reply);
         }
-        let line_end = self.input.line_end().unwrap_or(LineEnd::Crlf);
-        let decoder = Decoder::new(line_end);
-        self.stage = Stage::Text(Incoming {
-            transaction,
-            decoder,
-            refusal: None,
-        });
+        let decoder = Decoder::new(self.line_end());
+        self.stage = Stage::Text(Incoming::new(transaction, decoder));
         self.reply(Reply::START_DATA);
+    }
+
+    fn no_recipients(&self, transaction: &Transaction) -> Reply {
+        // LMTP has one answer for both (RFC 2033 §4.2).
+        if transaction.has_tried_recipient && !self.is_lmtp {
+            Reply::NO_VALID_RECIPIENTS
+        } else {
+            Reply::RCPT_FIRST
+        }
+    }
+
+    fn line_end(&self) -> LineEnd {
+        self.input.line_end().unwrap_or(LineEnd::Crlf)
+    }
+
+    /// Begins to read a chunk, be it wanted or not: its octets follow in any case.
+    fn bdat(&mut self, stage: Stage, chunk: command::Chunk) {
+        let octets_max = self.settings.message_octets_max;
+        let before = match &stage {
+            Stage::Chunks(incoming) => incoming.decoder.octets(),
+            Stage::Failed(failed) => failed.octets,
+            _ => 0,
+        };
+        let octets = before.saturating_add(chunk.octets);
+        if octets / limits::OVERSIZE_FACTOR_MAX > octets_max {
+            self.reply(Reply::TOO_BIG);
+            return self.close(Reply::ENDLESS);
+        }
+        let purpose = match stage {
+            _ if self.hello.is_none() => Purpose::Stray(Reply::HELLO_FIRST),
+            _ if !self.may_send() => Purpose::Stray(Reply::LOGIN_REQUIRED),
+            Stage::Mail(transaction) if transaction.recipients.is_empty() => {
+                let reply = self.no_recipients(&transaction);
+                let recipients = 0;
+                Purpose::Failed(Failed { octets, recipients }, reply)
+            }
+            Stage::Mail(transaction) => {
+                let decoder = Decoder::counted(self.line_end());
+                Purpose::Message(Incoming::new(transaction, decoder))
+            }
+            Stage::Chunks(incoming) => Purpose::Message(incoming),
+            Stage::Failed(Failed { recipients, .. }) => {
+                Purpose::Failed(Failed { octets, recipients }, Reply::RSET_FIRST)
+            }
+            _ => Purpose::Stray(Reply::MAIL_FIRST),
+        };
+        let mut chunk = Chunk {
+            left: chunk.octets,
+            is_last: chunk.is_last,
+            purpose,
+        };
+        if let Purpose::Message(incoming) = &mut chunk.purpose
+            && octets > octets_max
+        {
+            incoming.refusal.get_or_insert(Reply::TOO_BIG);
+        }
+        self.stage = Stage::Chunk(chunk);
+    }
+
+    /// Takes octets of a chunk from the input; whether there was anything to do.
+    fn take_chunk(&mut self) -> bool {
+        let Stage::Chunk(chunk) = &mut self.stage else {
+            return false;
+        };
+        if self.input.is_empty() && chunk.left > 0 {
+            return false;
+        }
+        let left = usize::try_from(chunk.left).unwrap_or(usize::MAX);
+        let octets = self.input.rest();
+        let octets = &octets[..octets.len().min(left)];
+        let count = octets.len();
+        chunk.left -= count as u64;
+        if let Purpose::Message(incoming) = &mut chunk.purpose {
+            let octets_max = self.settings.message_octets_max;
+            self.text.reserve(count);
+            incoming.take(octets, octets_max, &mut self.text);
+            if chunk.left == 0 && chunk.is_last {
+                incoming.finish(octets_max, &mut self.text);
+            }
+        }
+        self.input.consume(count);
+        self.events.push_back(Event::Content(count as u64));
+        self.ask_text_or_go_on();
+        true
+    }
+
+    /// Gives the text to the owner, or does what is next if there is none.
+    fn ask_text_or_go_on(&mut self) {
+        if !self.text.is_empty() {
+            let text = std::mem::take(&mut self.text);
+            return self.ask(Question::Text(text), Pending::Text);
+        }
+        match &self.stage {
+            Stage::Text(incoming) if incoming.decoder.is_finished() => self.end_of_text(),
+            Stage::Chunk(chunk) if chunk.left == 0 => self.end_of_chunk(),
+            _ => {}
+        }
+    }
+
+    fn end_of_chunk(&mut self) {
+        let Stage::Chunk(chunk) = std::mem::replace(&mut self.stage, Stage::Idle) else {
+            return;
+        };
+        match chunk.purpose {
+            Purpose::Message(incoming) if chunk.is_last => self.deliver(incoming),
+            Purpose::Message(mut incoming) => match incoming.refusal.take() {
+                Some(reply) => self.fail(incoming, reply),
+                None => {
+                    self.stage = Stage::Chunks(incoming);
+                    self.reply(Reply::CHUNK_OK);
+                }
+            },
+            // The transaction ends here as it would have with a message (RFC 2033 §4.3).
+            Purpose::Failed(failed, reply) if chunk.is_last && self.is_lmtp => {
+                self.reply_to_each(&reply, failed.recipients);
+            }
+            Purpose::Failed(failed, reply) => {
+                self.stage = Stage::Failed(failed);
+                self.refuse(reply);
+            }
+            Purpose::Stray(reply) => self.refuse_command(reply),
+        }
+    }
+
+    /// Refuses a message in the middle of its chunks.
+    fn fail(&mut self, incoming: Incoming, reply: Reply) {
+        self.stage = Stage::Failed(Failed {
+            octets: incoming.decoder.octets(),
+            recipients: incoming.transaction.recipients.len(),
+        });
+        self.ask(Question::Discard, Pending::Discard(reply, 1));
     }
 
     /// Takes message text from the input; whether there was any.
@@ -445,44 +701,41 @@ impl Session {
         if self.input.is_empty() {
             return false;
         }
-        let (octets_max, decoder) = (self.settings.message_octets_max, &mut incoming.decoder);
-        let before = decoder.octets();
+        let octets_max = self.settings.message_octets_max;
+        let before = incoming.decoder.octets();
         self.text.reserve(self.input.rest().len());
-        let used = decoder.decode(self.input.rest(), &mut self.text);
+        let used = incoming.take(self.input.rest(), octets_max, &mut self.text);
+        let octets = incoming.decoder.octets();
         self.input.consume(used);
-        self.events
-            .push_back(Event::Content(decoder.octets() - before));
-        if decoder.octets() > octets_max {
-            incoming.refusal.get_or_insert(Reply::TOO_BIG);
-        } else if decoder.has_bare_line_end() {
-            incoming.refusal.get_or_insert(Reply::BARE_LINE_END);
-        }
-        if decoder.octets() / limits::OVERSIZE_FACTOR_MAX > octets_max {
+        self.events.push_back(Event::Content(octets - before));
+        if octets / limits::OVERSIZE_FACTOR_MAX > octets_max {
             self.close(Reply::ENDLESS);
-            return true;
-        }
-        if incoming.refusal.is_some() {
-            self.text.clear();
-        }
-        if !self.text.is_empty() {
-            let text = std::mem::take(&mut self.text);
-            self.ask(Question::Text(text), Pending::Text);
-        } else if incoming.decoder.is_finished() {
-            self.end_of_text();
+        } else {
+            self.ask_text_or_go_on();
         }
         true
     }
 
     fn end_of_text(&mut self) {
-        let Stage::Text(incoming) = std::mem::replace(&mut self.stage, Stage::Idle) else {
-            return;
-        };
+        if let Stage::Text(incoming) = std::mem::replace(&mut self.stage, Stage::Idle) {
+            self.deliver(incoming);
+        }
+    }
+
+    /// Has a message stored that has come to its end.
+    fn deliver(&mut self, incoming: Incoming) {
         if let Some(reply) = incoming.refusal {
-            return self.ask(Question::Discard, Pending::Discard(reply));
+            let replies = if self.is_lmtp {
+                incoming.transaction.recipients.len()
+            } else {
+                1
+            };
+            return self.ask(Question::Discard, Pending::Discard(reply, replies));
         }
         let Some(hello) = &self.hello else { return };
         let delivery = Delivery {
             protocol: protocol(
+                self.is_lmtp,
                 hello.is_extended,
                 self.login.is_some(),
                 incoming.transaction.parameters.smtp_utf8,
@@ -492,7 +745,12 @@ impl Session {
             recipients: incoming.transaction.recipients,
             octets: incoming.decoder.octets(),
         };
-        self.ask(Question::Deliver(delivery), Pending::Deliver);
+        let question = if self.is_lmtp {
+            Question::DeliverEach(delivery)
+        } else {
+            Question::Deliver(delivery)
+        };
+        self.ask(question, Pending::Deliver);
     }
 
     fn ask(&mut self, question: Question, pending: Pending) {
@@ -503,6 +761,12 @@ impl Session {
     fn reply(&mut self, reply: Reply) {
         reply.encode(&mut self.output);
         self.events.push_back(Event::Reply(reply));
+    }
+
+    fn reply_to_each(&mut self, reply: &Reply, recipients: usize) {
+        for _ in 0..recipients {
+            self.reply(reply.clone());
+        }
     }
 
     /// Gives a reply that says no, to a command that was fine.
@@ -581,7 +845,12 @@ impl Session {
     }
 
     fn text_taken(&mut self, answer: &Answer) {
-        let Stage::Text(incoming) = &mut self.stage else {
+        let (Stage::Text(incoming)
+        | Stage::Chunk(Chunk {
+            purpose: Purpose::Message(incoming),
+            ..
+        })) = &mut self.stage
+        else {
             return;
         };
         match answer {
@@ -589,9 +858,7 @@ impl Session {
             Answer::NoSpace => incoming.refusal = Some(Reply::NO_SPACE),
             _ => incoming.refusal = Some(Reply::TRY_LATER),
         }
-        if incoming.decoder.is_finished() {
-            self.end_of_text();
-        }
+        self.ask_text_or_go_on();
     }
 
     fn delivered(&mut self, answer: &Answer) {
@@ -600,6 +867,10 @@ impl Session {
                 self.errors = 0;
                 self.reply(Reply::queued(id));
             }
+            // Whoever hands mail over tries again; there is no reply left out in LMTP, because
+            // the next one would be taken for it.
+            Answer::Unknown if self.is_lmtp => self.refuse(Reply::TRY_LATER),
+            Answer::Each(answers) => answers.iter().for_each(|answer| self.delivered(answer)),
             Answer::Loop => self.refuse(Reply::LOOP),
             Answer::NoSpace => self.refuse(Reply::NO_SPACE),
             Answer::Unknown => self.stage = Stage::Closed,
@@ -616,7 +887,7 @@ impl Machine for Session {
     fn receive(&mut self, now: Instant, octets: &[u8]) {
         self.input.push(octets);
         // Text may take as long as it keeps coming; a command has to arrive whole in time.
-        if matches!(self.stage, Stage::Text(_)) {
+        if matches!(self.stage, Stage::Text(_) | Stage::Chunk(_)) {
             self.text_octets += octets.len();
             if self.text_octets >= limits::TEXT_PROGRESS_OCTETS {
                 self.text_octets = 0;
@@ -645,7 +916,7 @@ impl Machine for Session {
             Some(Pending::Recipient(path)) => self.recipient(path, answer),
             Some(Pending::Text) => self.text_taken(&answer),
             Some(Pending::Deliver) => self.delivered(&answer),
-            Some(Pending::Discard(reply)) => self.refuse(reply),
+            Some(Pending::Discard(reply, replies)) => self.reply_to_each(&reply, replies),
         }
     }
 
@@ -685,7 +956,15 @@ impl Machine for Session {
     }
 }
 
-fn protocol(is_extended: bool, is_logged_in: bool, is_utf8: bool) -> &'static str {
+fn protocol(is_lmtp: bool, is_extended: bool, is_logged_in: bool, is_utf8: bool) -> &'static str {
+    if is_lmtp {
+        return match (is_utf8, is_logged_in) {
+            (true, false) => "UTF8LMTP",
+            (true, true) => "UTF8LMTPA",
+            (false, false) => "LMTP",
+            (false, true) => "LMTPA",
+        };
+    }
     match (is_utf8, is_extended, is_logged_in) {
         (true, _, false) => "UTF8SMTP",
         (true, _, true) => "UTF8SMTPA",
@@ -696,7 +975,15 @@ fn protocol(is_extended: bool, is_logged_in: bool, is_utf8: bool) -> &'static st
 }
 
 fn starts_with_auth(line: &[u8]) -> bool {
+    starts_with(line, b"AUTH")
+}
+
+fn is_bdat(line: &Line) -> bool {
+    matches!(line, Line::Whole(line) if starts_with(line, b"BDAT"))
+}
+
+fn starts_with(line: &[u8], verb: &[u8; 4]) -> bool {
     line.trim_ascii_start()
         .get(..4)
-        .is_some_and(|verb| verb.eq_ignore_ascii_case(b"AUTH"))
+        .is_some_and(|word| word.eq_ignore_ascii_case(verb))
 }

@@ -16,6 +16,8 @@ use super::line::LineEnd;
 #[derive(Debug)]
 pub struct Decoder {
     line_end: LineEnd,
+    /// Full stops are text: the length says where the text ends.
+    is_counted: bool,
     state: State,
     octets: u64,
     bare: bool,
@@ -39,10 +41,34 @@ impl Decoder {
     pub fn new(line_end: LineEnd) -> Self {
         Self {
             line_end,
+            is_counted: false,
             state: State::LineStart,
             octets: 0,
             bare: false,
         }
+    }
+
+    /// For text whose length was told (BDAT, RFC 3030): no full stop is stuffed, none ends it.
+    /// [`Decoder::finish`] does.
+    #[must_use]
+    pub fn counted(line_end: LineEnd) -> Self {
+        Self {
+            is_counted: true,
+            ..Self::new(line_end)
+        }
+    }
+
+    /// Ends text whose length was told; a last line that is open gets its end.
+    pub fn finish(&mut self, text: &mut Vec<u8>) {
+        match self.state {
+            State::Middle => self.end_line(text),
+            State::Cr => {
+                self.bare_cr(text);
+                self.end_line(text);
+            }
+            State::LineStart | State::Dot | State::DotCr | State::End => {}
+        }
+        self.state = State::End;
     }
 
     /// Takes octets and appends the text they hold, LF line ends, to `text`. Gives how many
@@ -79,7 +105,7 @@ impl Decoder {
 
     /// Takes text up to the next CR or LF at once.
     fn run(&mut self, octets: &[u8], text: &mut Vec<u8>) -> usize {
-        if self.state == State::LineStart && octets[0] == b'.' {
+        if self.state == State::LineStart && octets[0] == b'.' && !self.is_counted {
             self.state = State::Dot;
             return 1;
         }
@@ -151,7 +177,7 @@ impl Decoder {
 }
 
 /// Gives text out, dot-stuffed.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Encoder {
     line_end: &'static [u8],
     at_line_start: bool,
@@ -314,6 +340,53 @@ mod tests {
             );
         }
         assert!(decode(LineEnd::Any, b"a\rb\n.\n").unwrap().bare);
+    }
+
+    #[test]
+    fn counted_text_has_no_full_stops_to_undo_and_ends_when_told() {
+        let cases: [(&str, LineEnd, &[u8], &str, bool); 9] = [
+            ("empty", LineEnd::Crlf, b"", "", false),
+            ("lines", LineEnd::Crlf, b"a\r\n\r\n", "a\n\n", false),
+            (
+                "full stops",
+                LineEnd::Crlf,
+                b".\r\n..\r\n.a\r\n",
+                ".\n..\n.a\n",
+                false,
+            ),
+            ("open line", LineEnd::Crlf, b"a\r\nb", "a\nb\n", false),
+            ("CR at the end", LineEnd::Crlf, b"a\r", "a\r\n", true),
+            ("bare LF", LineEnd::Crlf, b"a\nb\r\n", "a\nb\n", true),
+            ("bare CR", LineEnd::Crlf, b"a\rb\r\n", "a\rb\n", true),
+            (
+                "at netcat",
+                LineEnd::Any,
+                b"a\n.\nb\r\n",
+                "a\n.\nb\n",
+                false,
+            ),
+            ("bare CR at netcat", LineEnd::Any, b"a\r", "a\r\n", true),
+        ];
+        for (what, line_end, octets, expected, bare) in cases {
+            for size in [octets.len().max(1), 1] {
+                let mut decoder = Decoder::counted(line_end);
+                let mut text = Vec::new();
+                for chunk in octets.chunks(size) {
+                    assert_eq!(decoder.decode(chunk, &mut text), chunk.len(), "{what}");
+                    assert!(!decoder.is_finished(), "{what}");
+                }
+                decoder.finish(&mut text);
+                assert_eq!(
+                    (
+                        String::from_utf8(text).unwrap().as_str(),
+                        decoder.has_bare_line_end()
+                    ),
+                    (expected, bare),
+                    "{what}"
+                );
+                assert!(decoder.is_finished(), "{what}");
+            }
+        }
     }
 
     proptest::proptest! {

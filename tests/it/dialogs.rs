@@ -1,4 +1,4 @@
-//! Plays `tests/dialogs/{smtp,pop3}/*.txt` to the built binary.
+//! Plays `tests/dialogs/{smtp,lmtp,pop3}/*.txt` to the built binary.
 //!
 //! Each is played three times, to a fresh server: lines sent whole, octet by octet, and all of a
 //! connection's lines in one segment. Every time the replies must be as written, and the same.
@@ -15,6 +15,7 @@
 //! | `--- login`      | a new connection, greeting read and Andrew's mailbox open (POP3)     |
 //! | `C: TEXT`        | the client sends the text and CRLF                                   |
 //! | `L: TEXT`        | the client sends the text and a bare LF                              |
+//! | `R: TEXT`        | the client sends the text and nothing behind it                      |
 //! | `S: GLOB`        | one line from the server; `*` is any text                            |
 //! | `S+ GLOB`        | one reply from the server, each of its lines so (SMTP)               |
 //! | `E:`             | the server closes                                                    |
@@ -32,6 +33,7 @@ use crate::smtp::Smtp;
 /// What is spoken, and the directory of its dialogs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Protocol {
+    Lmtp,
     Pop3,
     Smtp,
 }
@@ -39,6 +41,7 @@ enum Protocol {
 impl Protocol {
     fn directory(self) -> String {
         let name = match self {
+            Self::Lmtp => "lmtp",
             Self::Pop3 => "pop3",
             Self::Smtp => "smtp",
         };
@@ -101,6 +104,7 @@ fn parse(text: &str) -> Dialog {
             },
             "C:" => Line::Client([expand(rest), b"\r\n".to_vec()].concat()),
             "L:" => Line::Client([expand(rest), b"\n".to_vec()].concat()),
+            "R:" => Line::Client(expand(rest)),
             "S:" => Line::Server(rest.to_owned()),
             "S+" => Line::WholeReply(rest.to_owned()),
             "E:" => Line::End,
@@ -230,7 +234,7 @@ impl Player<'_> {
             self.unread = self.connection().reply();
             let comparable = match self.protocol {
                 Protocol::Pop3 => &[],
-                Protocol::Smtp => self.unread.as_slice(),
+                Protocol::Lmtp | Protocol::Smtp => self.unread.as_slice(),
             };
             for line in comparable {
                 let line = line.split(" queued as ").next().unwrap();
@@ -252,6 +256,14 @@ impl Player<'_> {
                 self.connection = None;
                 let server = self.server;
                 self.connection = Some(match (self.protocol, is_introduced) {
+                    (Protocol::Lmtp, is_introduced) => {
+                        let mut lmtp = Smtp::connect(server.lmtp_address());
+                        if *is_introduced {
+                            lmtp.expect("220 ");
+                            lmtp.ask("LHLO client.example", "250");
+                        }
+                        Connection::Smtp(lmtp)
+                    }
                     (Protocol::Smtp, true) => Connection::Smtp(server.hello()),
                     (Protocol::Smtp, false) => Connection::Smtp(Smtp::connect(server.address())),
                     (Protocol::Pop3, true) => {
@@ -321,6 +333,7 @@ fn play(protocol: Protocol, name: &str, text: &str, pace: Pace) -> Vec<String> {
     }
     let flags: Vec<_> = dialog.flags.iter().map(String::as_str).collect();
     let server = match protocol {
+        Protocol::Lmtp => sandbox.serve_lmtp(&flags),
         Protocol::Pop3 => sandbox.serve_pop3(&flags),
         Protocol::Smtp => sandbox.serve(&flags),
     };
@@ -425,6 +438,14 @@ dialogs! {
 }
 
 dialogs! {
+    lmtp Lmtp:
+    chunks
+    hello
+    one_reply_for_each_recipient
+    refused_for_each_recipient
+}
+
+dialogs! {
     smtp Smtp:
     address_literals_and_odd_addresses
     argument_where_none_belongs
@@ -435,12 +456,19 @@ dialogs! {
     auth_plain
     auth_refused
     auth_unknown_mechanism
+    bdat
+    bdat_goes_with_no_others
+    bdat_line_ends
+    bdat_out_of_place
+    bdat_size_limit
+    bdat_syntax
     commands_before_hello
     commands_in_every_case
     commands_not_implemented
     controls_in_commands
     data_without_recipients
     dots
+    dsn_parameters
     ehlo_and_helo
     ehlo_arguments
     hello_in_a_transaction

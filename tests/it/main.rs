@@ -16,6 +16,7 @@ mod crash;
 mod demo;
 mod dialogs;
 mod lab;
+mod lmtp;
 mod mailbox;
 mod pop3;
 mod pop_clients;

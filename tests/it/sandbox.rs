@@ -157,6 +157,15 @@ impl Sandbox {
     }
 }
 
+impl Sandbox {
+    /// Starts a server with LMTP, both on free ports, and waits until both accept.
+    pub(crate) fn serve_lmtp(&self, arguments: &[&str]) -> Server {
+        let mut server = self.serve(&[&["--lmtp-port", "0"], arguments].concat());
+        server.next_listener();
+        server
+    }
+}
+
 impl Drop for Sandbox {
     fn drop(&mut self) {
         fs::remove_dir_all(&self.directory).ok();
@@ -348,6 +357,12 @@ impl Server {
     #[track_caller]
     pub(crate) fn address(&self) -> SocketAddr {
         self.listener("smtp")
+    }
+
+    /// Where it takes LMTP.
+    #[track_caller]
+    pub(crate) fn lmtp_address(&self) -> SocketAddr {
+        self.listener("lmtp")
     }
 
     /// Where it gives access to mailboxes.

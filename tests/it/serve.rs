@@ -834,6 +834,7 @@ fn ehlo_lists_what_is_offered() {
         [
             "8BITMIME",
             "AUTH PLAIN LOGIN",
+            "CHUNKING",
             "ENHANCEDSTATUSCODES",
             "HELP",
             "PIPELINING",

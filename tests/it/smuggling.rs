@@ -83,6 +83,42 @@ fn dot_line_with_more_on_it_is_text() {
 }
 
 #[test]
+fn nothing_in_a_chunk_is_a_command_wherever_it_is_cut() {
+    for sequence in ["\r\n.\r\n", "\n.\n", "\r\n.\n", "\r.\r", "\r\n\0.\r\n"] {
+        let text = format!("Subject: first\r\n\r\ntext{sequence}{SECOND}");
+        let is_clean = !text.replace("\r\n", "").contains(['\r', '\n']);
+        let sandbox = Sandbox::lab();
+        let server = sandbox.serve(&[]);
+        for cut in 0..=text.len() {
+            let mut smtp = server.hello();
+            smtp.envelope("stallings@localhost", &["andrew@localhost"]);
+            let (head, tail) = text.split_at(cut);
+            let (first, last) = (head.len(), tail.len());
+            smtp.raw(format!(
+                "BDAT {first}\r\n{head}BDAT {last} LAST\r\n{tail}QUIT\r\n"
+            ));
+            let rest = smtp.rest();
+            let codes: Vec<_> = rest.lines().map(|line| &line[..3]).collect();
+            let expected: &[&[&str]] = if is_clean {
+                &[&["250", "250", "221"]]
+            } else {
+                &[&["250", "550", "221"], &["550", "503", "221"]]
+            };
+            assert!(
+                expected.contains(&codes.as_slice()),
+                "{sequence:?} cut at {cut}: {rest}"
+            );
+        }
+        assert!(sandbox.records("Fourouzan").is_empty(), "{sequence:?}");
+        let stored = if is_clean { text.len() + 1 } else { 0 };
+        let records = sandbox.records("Andrew");
+        assert_eq!(records.len(), stored, "{sequence:?}");
+        let lines = text.replace("\r\n", "\n");
+        assert!(records.iter().all(|r| r.message() == lines.as_bytes()));
+    }
+}
+
+#[test]
 fn bare_cr_or_lf_anywhere_in_the_text_is_refused_after_the_true_end() {
     let sandbox = Sandbox::lab();
     let server = sandbox.serve(&[]);

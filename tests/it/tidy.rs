@@ -36,6 +36,8 @@ const RESERVED: [(&[&str], &[&str]); 5] = [
             "cli/root.rs",
             // Reads a file with a password.
             "cli/send.rs",
+            // A Unix socket has a file.
+            "net/local.rs",
         ],
     ),
     (
