@@ -55,6 +55,7 @@ Register-ArgumentCompleter -Native -CommandName 'minismtp' -ScriptBlock {
             [CompletionResult]::new('--max-message-size', '--max-message-size', [CompletionResultType]::ParameterName, 'The largest message, in octets, or with K, M or G behind')
             [CompletionResult]::new('--max-recipients', '--max-recipients', [CompletionResultType]::ParameterName, 'How many recipients a message may have, 100 at least')
             [CompletionResult]::new('--max-connections', '--max-connections', [CompletionResultType]::ParameterName, 'How many connections there may be at once [default: 10000, or as many as the system has file handles for]')
+            [CompletionResult]::new('--max-connections-per-address', '--max-connections-per-address', [CompletionResultType]::ParameterName, 'How many of them may come from one address, or IPv6 network (/64). This machine may have any')
             [CompletionResult]::new('--timeout', '--timeout', [CompletionResultType]::ParameterName, 'How long to wait for a command or for more text, in seconds')
             [CompletionResult]::new('--hostname', '--hostname', [CompletionResultType]::ParameterName, 'The name that the server calls itself [default: the machine''s name]')
             [CompletionResult]::new('--root', '--root', [CompletionResultType]::ParameterName, 'The mail root: the directory that holds `logincred.txt` and the mailboxes')

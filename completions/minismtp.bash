@@ -735,7 +735,7 @@ _minismtp() {
             return 0
             ;;
         minismtp__subcmd__serve)
-            opts="-p -v -q -h --port --pop3-port --lab --lmtp-port --lmtp-socket --host --domain --catch-all --auth --max-message-size --max-recipients --max-connections --timeout --hostname --root --verbose --quiet --color --help"
+            opts="-p -v -q -h --port --pop3-port --lab --lmtp-port --lmtp-socket --host --domain --catch-all --auth --max-message-size --max-recipients --max-connections --max-connections-per-address --timeout --hostname --root --verbose --quiet --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -786,6 +786,10 @@ _minismtp() {
                     return 0
                     ;;
                 --max-connections)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --max-connections-per-address)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -51,6 +51,7 @@ set edit:completion:arg-completer[minismtp] = {|@words|
             cand --max-message-size 'The largest message, in octets, or with K, M or G behind'
             cand --max-recipients 'How many recipients a message may have, 100 at least'
             cand --max-connections 'How many connections there may be at once [default: 10000, or as many as the system has file handles for]'
+            cand --max-connections-per-address 'How many of them may come from one address, or IPv6 network (/64). This machine may have any'
             cand --timeout 'How long to wait for a command or for more text, in seconds'
             cand --hostname 'The name that the server calls itself [default: the machine''s name]'
             cand --root 'The mail root: the directory that holds `logincred.txt` and the mailboxes'

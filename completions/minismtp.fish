@@ -53,6 +53,7 @@ required\t'Only users who logged in may send'"
 complete -c minismtp -n "__fish_minismtp_using_subcommand serve" -l max-message-size -d 'The largest message, in octets, or with K, M or G behind' -r
 complete -c minismtp -n "__fish_minismtp_using_subcommand serve" -l max-recipients -d 'How many recipients a message may have, 100 at least' -r
 complete -c minismtp -n "__fish_minismtp_using_subcommand serve" -l max-connections -d 'How many connections there may be at once [default: 10000, or as many as the system has file handles for]' -r
+complete -c minismtp -n "__fish_minismtp_using_subcommand serve" -l max-connections-per-address -d 'How many of them may come from one address, or IPv6 network (/64). This machine may have any' -r
 complete -c minismtp -n "__fish_minismtp_using_subcommand serve" -l timeout -d 'How long to wait for a command or for more text, in seconds' -r
 complete -c minismtp -n "__fish_minismtp_using_subcommand serve" -l hostname -d 'The name that the server calls itself [default: the machine\'s name]' -r
 complete -c minismtp -n "__fish_minismtp_using_subcommand serve" -l root -d 'The mail root: the directory that holds `logincred.txt` and the mailboxes' -r -f -a "(__fish_complete_directories)"

@@ -67,9 +67,9 @@
 //!
 //! A reply's digits and text: [`smtp::reply`], [`pop3::reply`]. Whether a recipient is ours:
 //! [`server::delivery`]. What a session of POP3 may see of a mailbox: [`server::retrieval`].
-//! How long to wait, how much to take: [`smtp::limits`]. What a record looks like:
-//! [`mailbox::format`]. What a typed mail must look like: [`message::draft`]. What a flag is called:
-//! the file of its command in [`cli`].
+//! How long to wait, how much to take: [`smtp::limits`], [`pop3::limits`], [`server::limits`].
+//! What a record looks like: [`mailbox::format`]. What a typed mail must look like:
+//! [`message::draft`]. What a flag is called: the file of its command in [`cli`].
 
 pub mod address;
 pub mod cli;

@@ -177,6 +177,7 @@ impl Running {
             },
             policy: Policy::default(),
             connections_max: 10,
+            connections_per_address_max: 10,
         };
         let (stopper, stopped) = oneshot::channel();
         let (address, task) = {

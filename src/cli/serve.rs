@@ -19,6 +19,7 @@ use crate::mailbox::{Store, StoreError};
 use crate::maillog::{Level, Log};
 use crate::pop3;
 use crate::server::delivery::Policy;
+use crate::server::limits::CONNECTIONS_PER_ADDRESS_MAX;
 use crate::server::{Configuration, ListenError, Protocol, Server, runtime};
 use crate::smtp::limits;
 use crate::smtp::server::Settings;
@@ -123,6 +124,11 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", value_parser = connections)]
     max_connections: Option<usize>,
 
+    /// How many of them may come from one address, or IPv6 network (/64). This machine may have any
+    #[arg(long, value_name = "N", default_value_t = CONNECTIONS_PER_ADDRESS_MAX,
+          value_parser = connections)]
+    max_connections_per_address: usize,
+
     /// How long to wait for a command or for more text, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = limits::SERVER_TIMEOUT.as_secs(),
           value_parser = clap::value_parser!(u64).range(1..=86_400))]
@@ -185,6 +191,7 @@ pub(super) fn run(args: &Args, global: &Global, out: &mut Output) -> Result<(), 
             catch_all: args.catch_all.clone(),
         },
         connections_max: handles.connections,
+        connections_per_address_max: args.max_connections_per_address,
     };
     let served = runtime.block_on(async {
         let server = Server::bind(configuration, credentials, store, log.clone())?;

@@ -25,6 +25,13 @@ pub const UNIQUE_IDS_MAX: usize = 1000;
 
 /// Refused commands in one session before the server hangs up.
 pub const ERRORS_MAX: u32 = 20;
+/// Commands before a mailbox is open, before the server hangs up. Where no login is asked for (the
+/// lab) there is no such limit.
+pub const COMMANDS_BEFORE_LOGIN_MAX: u32 = 100;
+/// How many times the time-out of one command a login may take in all.
+pub const LOGIN_TIMEOUTS_MAX: u32 = 2;
+/// How long a session may last. It ends with the first command after that; nothing is deleted then.
+pub const SESSION_TIME_MAX: Duration = Duration::from_secs(24 * 3600);
 /// Failed logins in one session before the server hangs up.
 pub const LOGIN_FAILURES_MAX: u32 = 3;
 

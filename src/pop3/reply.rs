@@ -57,6 +57,13 @@ impl Reply {
     /// As many connections as there may be.
     pub const TOO_MANY_CONNECTIONS: Self =
         Self::err("SYS/TEMP", "too many connections, try again later");
+    /// As many connections from one address as there may be.
+    pub const TOO_MANY_FROM_ADDRESS: Self = Self::err(
+        "SYS/TEMP",
+        "too many connections from your address, try again later",
+    );
+    /// [`super::limits::SESSION_TIME_MAX`].
+    pub const TOO_LONG_HERE: Self = Self::err("SYS/TEMP", "session lasts too long, closing");
     /// The text after SEND cannot be stored for lack of space.
     pub const NO_SPACE: Self = Self::err("SYS/TEMP", "no space left, try again later");
     /// QUIT, when what was marked is still there.
@@ -137,6 +144,8 @@ impl Reply {
     pub const ENDLESS: Self = Self::err("", "message never ends, closing");
     /// [`super::limits::ERRORS_MAX`].
     pub const TOO_MANY_ERRORS: Self = Self::err("", "too many errors, closing");
+    /// [`super::limits::COMMANDS_BEFORE_LOGIN_MAX`].
+    pub const TOO_MANY_COMMANDS: Self = Self::err("", "too many commands and no login, closing");
     /// A browser or a proxy was talked into connecting here.
     pub const NOT_POP3: Self = Self::err("", "this is a POP3 server, closing");
 

@@ -151,8 +151,13 @@ pub struct Session {
     stage: Stage,
     question: Option<Question>,
     pending: Option<Pending>,
+    began: Instant,
+    /// When the login began: with the connection, or when a mailbox was closed.
+    login_began: Instant,
     deadline: Instant,
     errors: u32,
+    /// Commands since then.
+    login_commands: u32,
     login_failures: u32,
     /// A command was understood.
     has_spoken: bool,
@@ -251,6 +256,8 @@ impl Session {
     #[must_use]
     pub fn new(settings: Arc<Settings>, now: Instant) -> Self {
         let mut session = Self {
+            began: now,
+            login_began: now,
             deadline: now + settings.login_timeout,
             settings,
             input: LineBuffer::default(),
@@ -260,6 +267,7 @@ impl Session {
             question: None,
             pending: None,
             errors: 0,
+            login_commands: 0,
             login_failures: 0,
             has_spoken: false,
             may_be_private: false,
@@ -299,6 +307,10 @@ impl Session {
             }
             return self.stopping;
         };
+        if let Some(reply) = self.overdue(now) {
+            self.close(reply);
+            return true;
+        }
         match (self.take_stage(), line) {
             (Stage::Login(_), Line::TooLong) => self.refuse_command(Reply::LINE_TOO_LONG),
             (Stage::Login(exchange), Line::Whole(line)) => {
@@ -312,8 +324,33 @@ impl Session {
                 self.command_line(&line);
             }
         }
-        self.deadline = now + self.timeout();
+        self.set_deadline(now);
         true
+    }
+
+    /// Why the line that came is one too many.
+    fn overdue(&mut self, now: Instant) -> Option<Reply> {
+        if matches!(self.stage, Stage::Authorization(_) | Stage::Login(_)) {
+            self.login_commands += 1;
+            if self.login_commands > limits::COMMANDS_BEFORE_LOGIN_MAX && !self.settings.is_lab {
+                return Some(Reply::TOO_MANY_COMMANDS);
+            }
+        } else {
+            self.login_commands = 0;
+        }
+        let is_text = matches!(self.stage, Stage::Incoming(..));
+        let is_over = !is_text && now - self.began > limits::SESSION_TIME_MAX;
+        is_over.then_some(Reply::TOO_LONG_HERE)
+    }
+
+    fn set_deadline(&mut self, now: Instant) {
+        self.deadline = now + self.timeout();
+        if !matches!(self.stage, Stage::Authorization(_) | Stage::Login(_)) {
+            self.login_began = now;
+        } else if !self.settings.is_lab {
+            let login_time = self.settings.login_timeout * limits::LOGIN_TIMEOUTS_MAX;
+            self.deadline = self.deadline.min(self.login_began + login_time);
+        }
     }
 
     fn line_octets_max(&self) -> usize {
@@ -906,7 +943,7 @@ impl Machine for Session {
             Some(Pending::UniqueIds(numbers)) => self.unique_ids(&numbers, answer),
             Some(Pending::Users) => self.users(&answer),
         }
-        self.deadline = now + self.timeout();
+        self.set_deadline(now);
     }
 
     fn stop(&mut self, _now: Instant) {
@@ -927,7 +964,7 @@ impl Machine for Session {
                 continue;
             }
             if !self.output.is_empty() {
-                self.deadline = now + self.timeout();
+                self.set_deadline(now);
                 return Step::Send(std::mem::take(&mut self.output));
             }
             if is_closed || self.disconnected {

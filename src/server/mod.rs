@@ -5,11 +5,11 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::net::TcpStream;
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::task::JoinSet;
 
 use crate::credentials::Credentials;
@@ -24,16 +24,11 @@ use crate::smtp;
 
 pub mod delivery;
 mod door;
+pub mod limits;
 pub mod retrieval;
 
 use delivery::{Office, Policy};
-
-/// How long messages in flight may take after the server was told to stop.
-const STOP_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long to wait when the system has no file handle for another connection.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// How long it may take to tell a connection that there are too many.
-const TURN_AWAY_TIMEOUT: Duration = Duration::from_secs(5);
+use limits::{ACCEPT_PAUSE, Full, Places, STOP_TIMEOUT, TURN_AWAY_TIMEOUT};
 
 /// What is spoken at a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +68,8 @@ pub struct Configuration {
     pub policy: Policy,
     /// How many connections there may be at once.
     pub connections_max: usize,
+    /// How many of them may come from one address that is not this machine's.
+    pub connections_per_address_max: usize,
 }
 
 /// A server that listens.
@@ -81,7 +78,6 @@ pub struct Server {
     listeners: Vec<(Protocol, Listener)>,
     addresses: Vec<(Protocol, SocketAddr)>,
     shared: Arc<Shared>,
-    connections_max: usize,
 }
 
 #[derive(Debug)]
@@ -93,7 +89,7 @@ struct Shared {
     office: Arc<Office>,
     store: Arc<dyn Store>,
     sessions: AtomicU64,
-    places: Arc<Semaphore>,
+    places: Places,
 }
 
 impl Shared {
@@ -177,14 +173,15 @@ impl Server {
             office: Arc::new(office),
             store,
             sessions: AtomicU64::new(0),
-            places: Arc::new(Semaphore::new(configuration.connections_max)),
+            places: Places::new(
+                configuration.connections_max,
+                configuration.connections_per_address_max,
+            ),
         };
-        let connections_max = configuration.connections_max;
         Ok(Self {
             listeners,
             addresses,
             shared: Arc::new(shared),
-            connections_max,
         })
     }
 
@@ -211,14 +208,13 @@ impl Server {
             acceptors.spawn(accept(listener, protocol, shared, stopping.clone()));
         }
         stop.await;
-        let places = Arc::clone(&self.shared.places);
-        log.stopping(self.connections_max - places.available_permits());
+        let places = &self.shared.places;
+        log.stopping(places.taken());
         acceptors.shutdown().await;
         // Nobody is left to hear it if there is no session.
         stopper.send(true).unwrap_or_default();
-        let everybody = u32::try_from(self.connections_max).unwrap_or(u32::MAX);
         // A session that is not done by then is cut off when the runtime goes.
-        drop(tokio::time::timeout(STOP_TIMEOUT, places.acquire_many(everybody)).await);
+        drop(tokio::time::timeout(STOP_TIMEOUT, places.empty()).await);
         let store = Arc::clone(&self.shared.store);
         let closed = tokio::task::spawn_blocking(move || store.close());
         // Somebody may hold the store's lock for long. What is left is recovered at the next start.
@@ -262,17 +258,23 @@ fn begin(
     stopping: &watch::Receiver<bool>,
 ) {
     let stream = Stream::new(stream);
-    let Ok(place) = Arc::clone(&shared.places).try_acquire_owned() else {
-        shared.office.log().turned_away(peer);
-        tokio::spawn(turn_away(stream, protocol));
-        return;
+    let place = match shared.places.take(peer) {
+        Ok(place) => place,
+        Err(full) => return turn_away(stream, protocol, peer, shared, full),
+    };
+    let entrance = match protocol {
+        Protocol::Lmtp | Protocol::Smtp => None,
+        Protocol::Pop3 => match shared.places.take_before_login() {
+            None => return turn_away(stream, protocol, peer, shared, Full::All),
+            entrance => entrance,
+        },
     };
     let shared = Arc::clone(shared);
     let stopping = stopping.clone();
     tokio::spawn(async move {
         let presence = shared.office.enter();
         match protocol {
-            Protocol::Pop3 => serve_pop3(stream, peer, &shared, stopping).await,
+            Protocol::Pop3 => serve_pop3(stream, peer, entrance, &shared, stopping).await,
             Protocol::Lmtp | Protocol::Smtp => {
                 serve_smtp(stream, protocol, peer, &shared, stopping).await;
             }
@@ -284,10 +286,13 @@ fn begin(
 async fn serve_pop3(
     stream: Stream,
     peer: SocketAddr,
+    entrance: Option<OwnedSemaphorePermit>,
     shared: &Shared,
     stopping: watch::Receiver<bool>,
 ) {
-    let mut clerk = retrieval::Clerk::new(Arc::clone(&shared.office), shared.number(), peer);
+    let office = Arc::clone(&shared.office);
+    let clerk = retrieval::Clerk::new(office, shared.number(), peer);
+    let mut clerk = clerk.at_entrance(entrance);
     clerk.log().connected(peer);
     let mut session = pop3::server::Session::new(Arc::clone(&shared.pop3), Instant::now());
     let timeout = shared.pop3.login_timeout;
@@ -321,16 +326,36 @@ async fn serve_smtp(
     clerk.log().closed(driven.err().as_ref());
 }
 
-async fn turn_away(mut stream: Stream, protocol: Protocol) {
-    let mut reply = Vec::new();
-    match protocol {
-        Protocol::Pop3 => pop3::reply::Reply::TOO_MANY_CONNECTIONS.encode(&mut reply),
-        Protocol::Lmtp | Protocol::Smtp => {
-            smtp::reply::Reply::TOO_MANY_CONNECTIONS.encode(&mut reply);
+/// Says that there is no place, if there is one to say it from.
+fn turn_away(
+    mut stream: Stream,
+    protocol: Protocol,
+    peer: SocketAddr,
+    shared: &Shared,
+    full: Full,
+) {
+    shared.office.log().turned_away(peer);
+    let Some(outside) = shared.places.take_outside() else {
+        return;
+    };
+    let mut words = Vec::new();
+    match (protocol, full) {
+        (Protocol::Pop3, Full::All) => pop3::reply::Reply::TOO_MANY_CONNECTIONS.encode(&mut words),
+        (Protocol::Pop3, Full::Address) => {
+            pop3::reply::Reply::TOO_MANY_FROM_ADDRESS.encode(&mut words);
+        }
+        (Protocol::Lmtp | Protocol::Smtp, Full::All) => {
+            smtp::reply::Reply::TOO_MANY_CONNECTIONS.encode(&mut words);
+        }
+        (Protocol::Lmtp | Protocol::Smtp, Full::Address) => {
+            smtp::reply::Reply::TOO_MANY_FROM_ADDRESS.encode(&mut words);
         }
     }
-    let deadline = Instant::now() + TURN_AWAY_TIMEOUT;
-    if stream.write(&reply, deadline).await.is_ok() {
-        stream.close().await;
-    }
+    tokio::spawn(async move {
+        let deadline = Instant::now() + TURN_AWAY_TIMEOUT;
+        if stream.write(&words, deadline).await.is_ok() {
+            stream.close().await;
+        }
+        drop(outside);
+    });
 }

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::block_in_place;
 
 use crate::address::{Address, ReversePath};
@@ -31,6 +32,8 @@ const PIECE_OCTETS_MIN: usize = 64 * 1024;
 pub struct Clerk {
     office: Arc<Office>,
     visitor: Visitor,
+    /// A place among those who have no mailbox open yet.
+    entrance: Option<OwnedSemaphorePermit>,
     maildrop: Option<Maildrop>,
     reading: Option<Box<dyn Reading>>,
     spool: Option<Spool>,
@@ -64,11 +67,19 @@ impl Clerk {
         Self {
             office,
             visitor: Visitor::new(log, peer),
+            entrance: None,
             maildrop: None,
             reading: None,
             spool: None,
             command: String::new(),
         }
+    }
+
+    /// Gives the session a place that it holds until a mailbox is open.
+    #[must_use]
+    pub fn at_entrance(mut self, place: Option<OwnedSemaphorePermit>) -> Self {
+        self.entrance = place;
+        self
     }
 
     /// The session's log.
@@ -102,6 +113,7 @@ impl Clerk {
             Ok(Ok(Opened::Maildrop(maildrop, octets))) => {
                 self.visitor.log.opened(&user, octets.len());
                 self.maildrop = Some(maildrop);
+                self.entrance = None;
                 Answer::Opened { user, octets }
             }
             Ok(Ok(Opened::InUse)) => Answer::InUse,

@@ -36,11 +36,19 @@ pub const RECIPIENTS_MIN: usize = 100;
 pub const ERRORS_MAX: u32 = 20;
 /// Failed logins in one session before the server hangs up (RFC 4954 §9: not before three).
 pub const LOGIN_FAILURES_MAX: u32 = 3;
+/// Commands in one session since a message was stored, before the server hangs up. Accepted
+/// recipients and chunks with something in them are not counted: they have limits of their own.
+pub const COMMANDS_MAX: u32 = 10_000;
+/// Recipients refused in one session since a message was stored, before the server hangs up:
+/// somebody is trying names.
+pub const REFUSED_RECIPIENTS_MAX: u32 = 100;
+/// How long a session may last. It ends with the first command after that outside a transaction.
+pub const SESSION_TIME_MAX: Duration = Duration::from_secs(3600);
 /// Text octets collected before the owner is asked to take them.
 pub const TEXT_CHUNK_OCTETS: usize = 64 * 1024;
-/// Text that has to come within the time-out for the session to go on: who sends an octet now and
-/// then holds a connection, and sends no mail.
-pub const TEXT_PROGRESS_OCTETS: usize = 4096;
+/// How much text has to come in a second, over each time-out, for the session to go on: who sends
+/// an octet now and then holds a connection, and sends no mail.
+pub const TEXT_OCTETS_PER_SECOND_MIN: u64 = 512;
 /// A message that is over the size limit is read on to its end, so that the dialog keeps its
 /// place, but not beyond this many times the limit.
 pub const OVERSIZE_FACTOR_MAX: u64 = 4;

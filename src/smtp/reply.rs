@@ -35,11 +35,27 @@ pub enum Severity {
 impl Reply {
     /// The session has been idle too long.
     pub const TIMED_OUT: Self = Self::fixed(421, "4.4.2", "Idle for too long, closing");
+    /// [`super::limits::TEXT_OCTETS_PER_SECOND_MIN`].
+    pub const TOO_SLOW: Self = Self::fixed(421, "4.4.2", "Message comes too slowly, closing");
+    /// [`super::limits::SESSION_TIME_MAX`].
+    pub const TOO_LONG_HERE: Self = Self::fixed(421, "4.4.2", "Session lasts too long, closing");
     /// The server stops.
     pub const STOPPING: Self = Self::fixed(421, "4.3.2", "Service is stopping, try again later");
     /// As many connections as there may be.
     pub const TOO_MANY_CONNECTIONS: Self =
         Self::fixed(421, "4.3.2", "Too many connections, try again later");
+    /// As many connections from one address as there may be.
+    pub const TOO_MANY_FROM_ADDRESS: Self = Self::fixed(
+        421,
+        "4.7.0",
+        "Too many connections from your address, try again later",
+    );
+    /// [`super::limits::COMMANDS_MAX`].
+    pub const TOO_MANY_COMMANDS: Self =
+        Self::fixed(421, "4.7.0", "Too many commands and no message, closing");
+    /// [`super::limits::REFUSED_RECIPIENTS_MAX`].
+    pub const TOO_MANY_REFUSED: Self =
+        Self::fixed(421, "4.7.0", "Too many refused recipients, closing");
     /// [`super::limits::ERRORS_MAX`].
     pub const TOO_MANY_ERRORS: Self = Self::fixed(421, "4.7.0", "Too many errors, closing");
     /// [`super::limits::LOGIN_FAILURES_MAX`].

@@ -138,10 +138,15 @@ pub struct Session {
     login: Option<UserName>,
     question: Option<Question>,
     pending: Option<Pending>,
+    began: Instant,
     deadline: Instant,
+    /// When the open question was asked: the time until its answer is not the client's.
+    asked: Instant,
     /// Text that came since the deadline was moved.
-    text_octets: usize,
+    text_octets: u64,
     errors: u32,
+    commands: u32,
+    refused_recipients: u32,
     login_failures: u32,
     /// A password may be on its way: lines that are no commands are not shown.
     login_tried: bool,
@@ -198,6 +203,8 @@ struct Incoming {
 struct Chunk {
     /// Octets that are still to come.
     left: u64,
+    /// It has no octets.
+    is_empty: bool,
     is_last: bool,
     purpose: Purpose,
 }
@@ -283,7 +290,9 @@ impl Session {
 
     fn begin(settings: std::sync::Arc<Settings>, now: Instant, is_lmtp: bool) -> Self {
         let mut session = Self {
+            began: now,
             deadline: now + settings.timeout,
+            asked: now,
             settings,
             is_lmtp,
             input: LineBuffer::default(),
@@ -297,6 +306,8 @@ impl Session {
             pending: None,
             text_octets: 0,
             errors: 0,
+            commands: 0,
+            refused_recipients: 0,
             login_failures: 0,
             login_tried: false,
             stopping: false,
@@ -309,10 +320,15 @@ impl Session {
 
     /// Does what can be done without more input or answers; whether anything was done.
     fn advance(&mut self, now: Instant) -> bool {
-        match self.stage {
-            Stage::Text(_) => return self.take_text(),
-            Stage::Chunk(_) => return self.take_chunk(),
-            _ => {}
+        if self.is_in_text() {
+            let is_done = match self.stage {
+                Stage::Text(_) => self.take_text(),
+                _ => self.take_chunk(),
+            };
+            if !self.is_in_text() {
+                self.deadline = now + self.settings.timeout;
+            }
+            return is_done;
         }
         if self.stopping {
             self.close(Reply::STOPPING);
@@ -333,6 +349,16 @@ impl Session {
             return false;
         };
         self.deadline = now + self.settings.timeout;
+        self.text_octets = 0;
+        self.commands += 1;
+        if self.commands > limits::COMMANDS_MAX {
+            self.close(Reply::TOO_MANY_COMMANDS);
+            return true;
+        }
+        if matches!(self.stage, Stage::Idle) && now - self.began > limits::SESSION_TIME_MAX {
+            self.close(Reply::TOO_LONG_HERE);
+            return true;
+        }
         match (std::mem::replace(&mut self.stage, Stage::Idle), line) {
             (Stage::Login(_), Line::TooLong) => self.refuse(Reply::AUTH_LINE_TOO_LONG),
             (Stage::Login(exchange), Line::Whole(line)) => {
@@ -432,6 +458,11 @@ impl Session {
             (Stage::Mail(transaction), Command::Data) => self.data(transaction),
             (_, Command::Rcpt(..) | Command::Data) => self.refuse_command(Reply::MAIL_FIRST),
         }
+    }
+
+    /// Whether octets are text, not lines.
+    fn is_in_text(&self) -> bool {
+        matches!(self.stage, Stage::Text(_) | Stage::Chunk(_))
     }
 
     fn may_send(&self) -> bool {
@@ -608,6 +639,7 @@ impl Session {
         };
         let mut chunk = Chunk {
             left: chunk.octets,
+            is_empty: chunk.octets == 0,
             is_last: chunk.is_last,
             purpose,
         };
@@ -668,6 +700,9 @@ impl Session {
             Purpose::Message(mut incoming) => match incoming.refusal.take() {
                 Some(reply) => self.fail(incoming, reply),
                 None => {
+                    if !chunk.is_empty {
+                        self.commands = self.commands.saturating_sub(1);
+                    }
                     self.stage = Stage::Chunks(incoming);
                     self.reply(Reply::CHUNK_OK);
                 }
@@ -836,11 +871,21 @@ impl Session {
         match (&mut self.stage, answer) {
             (Stage::Mail(transaction), Answer::Recipient(user)) => {
                 transaction.recipients.push((path, user));
+                self.commands = self.commands.saturating_sub(1);
                 self.reply(Reply::RECIPIENT_OK);
             }
-            (_, Answer::NoSuchUser) => self.refuse(Reply::NO_SUCH_USER),
-            (_, Answer::NotOurs) => self.refuse(Reply::RELAYING_DENIED),
+            (_, Answer::NoSuchUser) => self.refuse_recipient(Reply::NO_SUCH_USER),
+            (_, Answer::NotOurs) => self.refuse_recipient(Reply::RELAYING_DENIED),
             _ => self.refuse(Reply::TRY_LATER),
+        }
+    }
+
+    fn refuse_recipient(&mut self, reply: Reply) {
+        self.refused_recipients += 1;
+        if self.refused_recipients > limits::REFUSED_RECIPIENTS_MAX {
+            self.close(Reply::TOO_MANY_REFUSED);
+        } else {
+            self.refuse(reply);
         }
     }
 
@@ -865,6 +910,8 @@ impl Session {
         match answer {
             Answer::Delivered(id) => {
                 self.errors = 0;
+                self.commands = 0;
+                self.refused_recipients = 0;
                 self.reply(Reply::queued(id));
             }
             // Whoever hands mail over tries again; there is no reply left out in LMTP, because
@@ -887,9 +934,10 @@ impl Machine for Session {
     fn receive(&mut self, now: Instant, octets: &[u8]) {
         self.input.push(octets);
         // Text may take as long as it keeps coming; a command has to arrive whole in time.
-        if matches!(self.stage, Stage::Text(_) | Stage::Chunk(_)) {
-            self.text_octets += octets.len();
-            if self.text_octets >= limits::TEXT_PROGRESS_OCTETS {
+        if self.is_in_text() {
+            self.text_octets += octets.len() as u64;
+            let seconds = self.settings.timeout.as_secs().max(1);
+            if self.text_octets >= limits::TEXT_OCTETS_PER_SECOND_MIN * seconds {
                 self.text_octets = 0;
                 self.deadline = now + self.settings.timeout;
             }
@@ -901,7 +949,11 @@ impl Machine for Session {
     }
 
     fn answer(&mut self, now: Instant, answer: Answer) {
-        self.deadline = now + self.settings.timeout;
+        if self.is_in_text() {
+            self.deadline += now - self.asked;
+        } else {
+            self.deadline = now + self.settings.timeout;
+        }
         match self.pending.take() {
             None => {}
             Some(Pending::Login) => match answer {
@@ -927,6 +979,7 @@ impl Machine for Session {
     fn step(&mut self, now: Instant) -> Step<Question> {
         loop {
             if let Some(question) = self.question.take() {
+                self.asked = now;
                 return Step::Ask(question);
             }
             if self.pending.is_some() {
@@ -947,7 +1000,11 @@ impl Machine for Session {
             if now < self.deadline {
                 return Step::Wait(self.deadline);
             }
-            self.close(Reply::TIMED_OUT);
+            self.close(if self.text_octets > 0 {
+                Reply::TOO_SLOW
+            } else {
+                Reply::TIMED_OUT
+            });
         }
     }
 
@@ -986,4 +1043,211 @@ fn starts_with(line: &[u8], verb: &[u8; 4]) -> bool {
     line.trim_ascii_start()
         .get(..4)
         .is_some_and(|word| word.eq_ignore_ascii_case(verb))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TIMEOUT: Duration = Duration::from_secs(300);
+
+    /// A session with an owner who knows Andrew, and a clock that the test moves.
+    struct Play {
+        session: Session,
+        now: Instant,
+        /// How long the owner takes to keep text.
+        disk: Duration,
+    }
+
+    impl Play {
+        fn new() -> Self {
+            let settings = Settings {
+                hostname: "mx.example".to_owned(),
+                message_octets_max: 1_000_000,
+                recipients_max: 100,
+                timeout: TIMEOUT,
+                login_required: false,
+            };
+            let now = Instant::now();
+            let session = Session::new(std::sync::Arc::new(settings), now);
+            let mut play = Self {
+                session,
+                now,
+                disk: Duration::ZERO,
+            };
+            assert!(play.say("EHLO client.example\r\n").starts_with("220 "));
+            play
+        }
+
+        /// Hands octets over; gives what is said to that, and `(closes)` at the end.
+        fn say(&mut self, octets: &str) -> String {
+            self.session.receive(self.now, octets.as_bytes());
+            let mut said = String::new();
+            loop {
+                match self.session.step(self.now) {
+                    Step::Send(octets) => said += std::str::from_utf8(&octets).unwrap(),
+                    Step::Ask(question) => {
+                        let answer = match question {
+                            Question::Recipient(path) if path.to_string() == "<andrew@b>" => {
+                                Answer::Recipient("Andrew".parse().unwrap())
+                            }
+                            Question::Recipient(_) => Answer::NoSuchUser,
+                            Question::Text(_) => {
+                                self.now += self.disk;
+                                Answer::Accept
+                            }
+                            Question::Deliver(_) => Answer::Delivered("1".to_owned()),
+                            _ => Answer::Accept,
+                        };
+                        self.session.answer(self.now, answer);
+                    }
+                    Step::Wait(_) => return said,
+                    Step::Close => return said + "(closes)",
+                }
+            }
+        }
+
+        fn pass(&mut self, time: Duration) {
+            self.now += time;
+        }
+
+        fn begin(&mut self, verb: &str) {
+            let said = self.say("MAIL FROM:<a@b>\r\nRCPT TO:<andrew@b>\r\n");
+            assert!(said.ends_with("250 2.1.5 Ok\r\n"), "{said}");
+            self.say(&format!("{verb}\r\n"));
+        }
+    }
+
+    #[test]
+    fn text_has_to_come_at_a_rate() {
+        for verb in ["DATA", "BDAT 1000000 LAST"] {
+            let mut play = Play::new();
+            play.begin(verb);
+            let mut seconds = 0;
+            let said = loop {
+                play.pass(Duration::from_secs(1));
+                seconds += 1;
+                let said = play.say(&"x".repeat(500));
+                if !said.is_empty() {
+                    break said;
+                }
+            };
+            let expected = "421 4.4.2 Message comes too slowly, closing\r\n(closes)";
+            assert_eq!((said.as_str(), seconds), (expected, TIMEOUT.as_secs()));
+
+            let mut play = Play::new();
+            play.begin(verb);
+            for second in 0..1500 {
+                play.pass(Duration::from_secs(1));
+                assert_eq!(play.say(&"x".repeat(600)), "", "{verb}, second {second}");
+            }
+            play.pass(TIMEOUT);
+            assert!(play.say("").starts_with("421 4.4.2 "), "{verb}");
+        }
+    }
+
+    #[test]
+    fn text_that_does_not_come_is_not_waited_for() {
+        let mut play = Play::new();
+        play.begin("DATA");
+        play.pass(TIMEOUT - Duration::from_secs(1));
+        assert_eq!(play.say(""), "");
+        play.pass(Duration::from_secs(1));
+        assert!(play.say("").starts_with("421 4.4.2 Idle for too long"));
+    }
+
+    #[test]
+    fn a_slow_disk_is_not_the_clients_fault() {
+        let mut play = Play::new();
+        play.disk = 2 * TIMEOUT;
+        play.begin("DATA");
+        for _ in 0..5 {
+            assert_eq!(play.say("text\r\n"), "");
+        }
+        assert!(play.say(".\r\n").starts_with("250 2.0.0 Ok: queued"));
+        play.pass(TIMEOUT - Duration::from_secs(1));
+        assert!(play.say("NOOP\r\n").starts_with("250 "));
+    }
+
+    #[test]
+    fn commands_come_to_an_end_unless_there_is_mail() {
+        let mut play = Play::new();
+        let many = "NOOP\r\n".repeat(limits::COMMANDS_MAX as usize - 10);
+        play.say(&many);
+        play.begin("DATA");
+        assert!(play.say(".\r\n").starts_with("250 "));
+        let said = play.say(&many);
+        assert!(said.ends_with("250 2.0.0 Ok\r\n"));
+        let said = play.say(&"NOOP\r\n".repeat(11));
+        assert!(said.ends_with("421 4.7.0 Too many commands and no message, closing\r\n(closes)"));
+        assert_eq!(said.lines().count(), 12);
+    }
+
+    #[test]
+    fn accepted_recipients_and_chunks_are_no_idle_commands() {
+        let mut play = Play::new();
+        play.begin("BDAT 1");
+        assert!(play.say("x").starts_with("250 "));
+        for _ in 0..2 * limits::COMMANDS_MAX {
+            assert!(play.say("BDAT 1\r\nx").starts_with("250 "));
+        }
+        let said = play.say(&"BDAT 0\r\n".repeat(limits::COMMANDS_MAX as usize));
+        assert!(said.ends_with("(closes)"));
+    }
+
+    #[test]
+    fn who_tries_names_is_sent_away() {
+        let mut play = Play::new();
+        play.say("MAIL FROM:<a@b>\r\n");
+        for _ in 0..limits::REFUSED_RECIPIENTS_MAX {
+            assert!(play.say("RCPT TO:<x@b>\r\n").starts_with("550 5.1.1"));
+        }
+        let said = play.say("RCPT TO:<x@b>\r\n");
+        assert_eq!(
+            said,
+            "421 4.7.0 Too many refused recipients, closing\r\n(closes)"
+        );
+    }
+
+    #[test]
+    fn a_session_ends_between_two_messages() {
+        let mut play = Play::new();
+        let step = TIMEOUT - Duration::from_secs(1);
+        let steps = limits::SESSION_TIME_MAX.as_secs() / step.as_secs();
+        for _ in 0..steps {
+            play.pass(step);
+            assert!(play.say("NOOP\r\n").starts_with("250 "));
+        }
+        play.begin("DATA");
+        play.pass(step);
+        assert!(play.say(".\r\n").starts_with("250 "));
+        let said = play.say("NOOP\r\n");
+        assert_eq!(
+            said,
+            "421 4.4.2 Session lasts too long, closing\r\n(closes)"
+        );
+    }
+
+    proptest::proptest! {
+        /// However the octets are cut, the same is said.
+        #[test]
+        fn chunks_and_commands_are_told_apart_in_any_pieces(
+            parts in proptest::collection::vec((0_usize..30, proptest::bool::ANY), 1..8),
+            size in 1_usize..50,
+        ) {
+            let mut wire = String::from("MAIL FROM:<a@b>\r\nRCPT TO:<andrew@b>\r\n");
+            for (octets, is_last) in parts {
+                let last = if is_last { " LAST" } else { "" };
+                let text = "QUIT\r\n.\r\n\n".repeat(3);
+                wire += &format!("BDAT {octets}{last}\r\n{}", &text[..octets]);
+            }
+            wire += "NOOP\r\n";
+            let whole = Play::new().say(&wire);
+            let mut play = Play::new();
+            let octets = wire.as_bytes().chunks(size);
+            let said: String = octets.map(|o| play.say(std::str::from_utf8(o).unwrap())).collect();
+            proptest::prop_assert_eq!(&whole, &said);
+            proptest::prop_assert!(whole.ends_with("250 2.0.0 Ok\r\n"), "{}", whole);
+        }
+    }
 }

@@ -16,6 +16,7 @@ mod crash;
 mod demo;
 mod dialogs;
 mod lab;
+mod limits;
 mod lmtp;
 mod mailbox;
 mod pop3;
