@@ -27,7 +27,7 @@
 //! clock.rs        the wall clock, for what people read                                    []
 //! user.rs         UserName: one word, safe as a directory name                            []
 //! secret.rs       Secret: prints as <redacted>                                            []
-//! sasl.rs         PLAIN and LOGIN as steps                                          [secret]
+//! sasl/           SCRAM-SHA-256, PLAIN and LOGIN as steps                           [secret]
 //! disk.rs         the one place that writes files: the real one, and its twin in memory
 //!                 that loses, tears and refuses on demand                                 []
 //! maillog.rs      one typed function and one line for each event      [address clock user]
@@ -41,7 +41,7 @@
 //! pop3/           the engines of mailbox access, POP3 and the verbs of Teena's lab: Session
 //!                 (server), Conversation (client); Command, Reply, limits
 //!                                                                [sasl secret user wire]
-//! credentials/    trait Credentials; the text file `logincred.txt`       [disk secret user]
+//! credentials/    trait Credentials; the text file `logincred.txt`  [disk sasl secret user]
 //! mailbox/        trait Store; text files, their format and index, journal, group commit,
 //!                 checkpoints, recovery, deletion
 //!                                                [address clock disk message user wire]

@@ -1,6 +1,7 @@
-//! Secrets that do not show: passwords and what carries them.
+//! Secrets that do not show: passwords and what carries them. And octets that nobody can guess.
 
 use std::fmt;
+use std::io;
 
 use zeroize::Zeroizing;
 
@@ -32,6 +33,21 @@ impl fmt::Debug for Secret {
 impl fmt::Display for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("<redacted>")
+    }
+}
+
+/// Octets that nobody can guess, from the system.
+///
+/// # Errors
+///
+/// The system has none to give.
+pub fn random<const N: usize>() -> io::Result<[u8; N]> {
+    let mut octets = [0; N];
+    let got = rustix::rand::getrandom(&mut octets, rustix::rand::GetRandomFlags::empty())?;
+    if got == N {
+        Ok(octets)
+    } else {
+        Err(io::ErrorKind::UnexpectedEof.into())
     }
 }
 

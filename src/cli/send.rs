@@ -313,9 +313,10 @@ fn exit_status(failure: &smtp::client::Failure) -> ExitStatus {
         },
         Cause::Malformed(_) | Cause::Unexpected(_) | Cause::BadChallenge => ExitStatus::Protocol,
         Cause::Lost | Cause::Stopped | Cause::TimedOut => ExitStatus::TryAgain,
-        Cause::LoginNotOffered | Cause::NoCommonMechanism | Cause::PasswordNotAllowed => {
-            ExitStatus::Denied
-        }
+        Cause::LoginNotOffered
+        | Cause::NoCommonMechanism
+        | Cause::NotProved
+        | Cause::PasswordNotAllowed => ExitStatus::Denied,
         Cause::NoEightBitMime | Cause::NoSmtpUtf8 | Cause::TooLarge { .. } => {
             ExitStatus::Unavailable
         }
@@ -453,6 +454,7 @@ mod tests {
             ),
             (Stage::Login, Cause::LoginNotOffered, ExitStatus::Denied),
             (Stage::Login, Cause::PasswordNotAllowed, ExitStatus::Denied),
+            (Stage::Login, Cause::NotProved, ExitStatus::Denied),
             (
                 Stage::Greeting,
                 refused(&Reply::TOO_MANY_CONNECTIONS),

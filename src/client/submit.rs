@@ -15,6 +15,7 @@ use crate::message::outgoing::Outgoing;
 use crate::net::drive::{Owner, drive};
 use crate::net::stream::Stream;
 use crate::sasl::Login;
+use crate::secret;
 use crate::smtp::Event;
 use crate::smtp::client::{Outcome, Settings, Submission};
 use crate::smtp::limits::BLOCK_TIMEOUT;
@@ -74,6 +75,7 @@ fn settings(stream: &TcpStream, options: &Options) -> io::Result<Settings> {
         hostname: own_name(stream.local_addr()?.ip()),
         login: options.login.clone(),
         is_password_allowed: is_local || options.is_insecure_auth_allowed,
+        nonce: secret::random()?,
         is_step_by_step: options.is_step_by_step,
         timeout_max: options.timeout_max,
     })

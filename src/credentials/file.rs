@@ -5,6 +5,7 @@
 //! line   = name "," secret               ; split at the first comma
 //! name   = <a UserName>
 //! secret = <one plain word> / <an Argon2id PHC string, which itself holds commas>
+//!        / <a SCRAM-SHA-256 verifier>
 //! ```
 //!
 //! A line of nothing but white space is blank and skipped; so is a line that breaks the grammar,
@@ -18,13 +19,14 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::io;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use super::password::{self, PasswordHash};
+use super::password::{self, PasswordHash, SCRAM_ITERATIONS, SCRAM_SALT_OCTETS, Shape};
 use super::{Credentials, CredentialsError, Doing, Malformed, Warning};
 use crate::disk::{self, Disk, Lock, Status};
-use crate::secret::Secret;
+use crate::sasl::scram::{Keys, hmac};
+use crate::secret::{self, Secret};
 use crate::user::UserName;
 
 /// The file's name in the mail root.
@@ -35,6 +37,13 @@ pub const CREDENTIALS_FILE_OCTETS_MAX: u64 = 32 * 1024 * 1024;
 
 /// Held while the file is read, changed and written back.
 const LOCK_FILE: &str = ".minismtp.users.lock";
+
+/// 32 random octets. What clients of SCRAM are told about users without a verifier is made from
+/// them; with new ones at each start, a salt that stays would tell who has one.
+const SALTS_FILE: &str = ".minismtp.salts";
+
+/// What others, or the group, may not do with the file: others read or write, the group write.
+const EXPOSING_MODE: u32 = 0o026;
 
 /// How old a file has to be before its timestamps can be trusted to move at the next change. A
 /// kernel stamps files with a clock that ticks every few milliseconds.
@@ -48,6 +57,8 @@ pub struct CredentialsFile {
     disk: Arc<dyn Disk>,
     /// The last parse, with the status of the file it was made from.
     parsed: Mutex<Option<(Status, Arc<Users>)>>,
+    /// What stands in the file of salts.
+    salts: OnceLock<[u8; 32]>,
 }
 
 impl CredentialsFile {
@@ -57,6 +68,7 @@ impl CredentialsFile {
         Self {
             disk,
             parsed: Mutex::new(None),
+            salts: OnceLock::new(),
         }
     }
 
@@ -132,6 +144,39 @@ impl CredentialsFile {
         Ok(done)
     }
 
+    /// Whether users of the machine who have no business with it can read or change the file.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be looked at, or is none.
+    pub fn is_exposed(&self) -> Result<bool, CredentialsError> {
+        let status = self.status()?;
+        Ok(status.is_some_and(|status| status.mode & EXPOSING_MODE != 0))
+    }
+
+    /// The secret that made-up salts come from.
+    fn salts(&self) -> Result<[u8; 32], CredentialsError> {
+        if let Some(salts) = self.salts.get() {
+            return Ok(*salts);
+        }
+        let new = secret::random().map_err(|e| self.error(Doing::Write, SALTS_FILE, e))?;
+        // Where it cannot be kept, a new one at each start has to do.
+        let salts = self.kept_salts(&new).unwrap_or(new);
+        Ok(*self.salts.get_or_init(|| salts))
+    }
+
+    /// The salts on disk; `new` if there were none.
+    fn kept_salts(&self, new: &[u8; 32]) -> io::Result<[u8; 32]> {
+        let path = Path::new(SALTS_FILE);
+        let lock = self.disk.lock(Path::new(LOCK_FILE), true)?;
+        let _lock = lock.ok_or(io::ErrorKind::WouldBlock)?;
+        if let Some(Ok(kept)) = disk::read(&*self.disk, path)?.map(|kept| kept.try_into()) {
+            return Ok(kept);
+        }
+        disk::replace(&*self.disk, path, new)?;
+        Ok(*new)
+    }
+
     fn lock(&self) -> Result<Box<dyn Lock>, CredentialsError> {
         self.disk
             .lock(Path::new(LOCK_FILE), true)
@@ -156,8 +201,25 @@ impl Credentials for CredentialsFile {
     fn verify(&self, name: &str, password: &Secret) -> Result<Option<UserName>, CredentialsError> {
         let users = self.users()?;
         let user = users.find(name);
-        let right = password::verify(user.map(|user| &user.password), password);
+        let shape = users
+            .has_verifiers
+            .then(|| users.shape(&hmac(&[0; 32], name.as_bytes())));
+        let right = password::verify(user.map(|user| &user.password), password, shape);
         Ok(user.filter(|_| right).map(|user| user.name.clone()))
+    }
+
+    fn scram_keys(&self, name: &str) -> Result<Keys, CredentialsError> {
+        let (users, salts) = (self.users()?, self.salts()?);
+        let key = UserName::new(name).map_or_else(|_| name.to_lowercase(), |name| name.key());
+        let made_up = |what: &str| hmac(&salts, format!("{what} of {key}").as_bytes());
+        let kept = users.find(name).map(|user| &user.password);
+        let shape = users.shape(&made_up("shape"));
+        Ok(password::scram_keys(kept, shape, made_up))
+    }
+
+    fn has_scram_for_all(&self) -> Result<bool, CredentialsError> {
+        let users = self.users()?;
+        Ok(!users.users.is_empty() && users.shapes.len() == users.users.len())
     }
 
     fn list(&self) -> Result<Vec<UserName>, CredentialsError> {
@@ -213,6 +275,10 @@ struct Users {
     /// Where in `users` a folded name is.
     by_key: HashMap<String, usize>,
     warnings: Vec<Warning>,
+    /// What SCRAM tells about each user that can have it.
+    shapes: Vec<Shape>,
+    /// Whether anybody has a verifier, whose check is work.
+    has_verifiers: bool,
 }
 
 #[derive(Debug)]
@@ -261,8 +327,23 @@ impl Users {
                 line: user.line,
             });
         }
+        if let Some(shape) = user.password.scram_shape() {
+            self.shapes.push(shape);
+            self.has_verifiers |= !user.password.is_plain();
+        }
         self.users.push(user);
         Ok(())
+    }
+
+    /// The shape of somebody's keys, for a user who has none: no other than there are.
+    fn shape(&self, seed: &[u8; 32]) -> Shape {
+        let count = self.shapes.len().max(1);
+        let add = |index, octet: &u8| (index * 256 + usize::from(*octet)) % count;
+        let usual = (SCRAM_ITERATIONS, SCRAM_SALT_OCTETS);
+        self.shapes
+            .get(seed.iter().fold(0, add))
+            .copied()
+            .unwrap_or(usual)
     }
 
     fn find(&self, name: &str) -> Option<&User> {
@@ -345,7 +426,7 @@ fn line_without_end(line: &[u8]) -> &[u8] {
 }
 
 fn line_of(name: &UserName, password: &PasswordHash) -> Vec<u8> {
-    [name.as_str().as_bytes(), b",", password.expose()].concat()
+    [name.as_str().as_bytes(), b",", &*password.expose()].concat()
 }
 
 fn no_such_user(name: &str) -> CredentialsError {
@@ -603,6 +684,76 @@ mod tests {
             credentials.verify("Andrew", &Secret::new("wrong")).unwrap(),
             None
         );
+    }
+
+    #[test]
+    fn scram_is_answered_alike_whoever_asks() {
+        const VERIFIER: &str = "SCRAM-SHA-256$4096:W22ZaJ0SNY7soEsUEjb6gQ==$\
+            WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=:\
+            wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=";
+        let (root, credentials) = Root::with(format!("Hashed,{HASH}\nKept,{VERIFIER}\n"));
+        let keys = |name: &str| credentials.scram_keys(name).unwrap();
+        assert!(keys("KEPT").are_of(&Secret::new("pencil")));
+        let found = credentials.verify("kept", &Secret::new("pencil")).unwrap();
+        assert_eq!(found, Some(name("Kept")));
+        assert_eq!(credentials.verify("kept", &Secret::new("x")).unwrap(), None);
+        // The same shape as Kept's, the only one there is; the same salt every time, in any case,
+        // with another start of the server too.
+        let again = root.open();
+        for (one, other) in [("hashed", "Hashed"), ("Nobody", "nobody"), ("a b", "A B")] {
+            let (one, other) = (keys(one), again.scram_keys(other).unwrap());
+            assert_eq!(one, other);
+            assert_eq!((one.iterations, one.salt.len()), (4096, 16));
+        }
+        assert!(!keys("Hashed").are_of(&Secret::new("password")));
+        let salts: std::collections::HashSet<_> = ["Kept", "Hashed", "Nobody", "Nobodz"]
+            .map(|name| keys(name).salt.clone())
+            .into();
+        assert_eq!(salts.len(), 4);
+        let metadata = std::fs::metadata(root.0.join(SALTS_FILE)).unwrap();
+        assert_eq!(metadata.permissions().mode() & 0o7777, 0o600);
+        // Plain words serve too.
+        root.write(format!("{NITC}Hashed,{HASH}\n"));
+        let andrew = keys("andrew");
+        assert!(andrew.are_of(&Secret::new("@dministr@tor")));
+        assert_eq!(andrew, again.scram_keys("ANDREW").unwrap());
+    }
+
+    #[test]
+    fn scram_is_for_all_or_not_offered() {
+        let (root, credentials) = Root::with("");
+        for (text, expected) in [
+            (String::new(), false),
+            (NITC.to_owned(), true),
+            (format!("{NITC}a,{HASH}\n"), false),
+            (format!("a,{HASH}\n"), false),
+        ] {
+            root.write(&text);
+            assert_eq!(credentials.has_scram_for_all().unwrap(), expected, "{text}");
+        }
+        let hash = PasswordHash::scram(&Secret::new("x")).unwrap();
+        root.write("a,b\n");
+        credentials.add(&name("b"), &hash).unwrap();
+        assert!(credentials.has_scram_for_all().unwrap());
+    }
+
+    #[test]
+    fn a_file_that_others_may_read_or_change_is_exposed() {
+        let (root, credentials) = Root::with(NITC);
+        for (mode, expected) in [
+            (0o600, false),
+            (0o640, false),
+            (0o400, false),
+            (0o644, true),
+            (0o660, true),
+            (0o602, true),
+        ] {
+            let permissions = PermissionsExt::from_mode(mode);
+            std::fs::set_permissions(root.file(), permissions).unwrap();
+            assert_eq!(credentials.is_exposed().unwrap(), expected, "{mode:o}");
+        }
+        std::fs::remove_file(root.file()).unwrap();
+        assert!(!credentials.is_exposed().unwrap());
     }
 
     #[test]

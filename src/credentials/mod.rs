@@ -8,6 +8,7 @@ use std::fmt::Debug;
 use std::io;
 use std::path::PathBuf;
 
+use crate::sasl::scram::Keys;
 use crate::secret::Secret;
 use crate::user::UserName;
 
@@ -35,13 +36,31 @@ pub trait Credentials: Send + Sync + Debug {
 
     /// Checks a password; `None` where it is wrong or there is no such user.
     ///
-    /// Costs one Argon2id computation in every case, so that the time taken does not tell a name
-    /// that exists from one that does not.
+    /// Costs one Argon2id computation in every case, and the work of a SCRAM verifier where anybody
+    /// has one, so that the time taken does not tell a name that exists from one that does not.
     ///
     /// # Errors
     ///
     /// The credentials cannot be read or are refused.
     fn verify(&self, name: &str, password: &Secret) -> Result<Option<UserName>, CredentialsError>;
+
+    /// The keys to check a client's proof in SCRAM with. Where there is no such user, or the
+    /// password is kept in a way that has no keys, they are made up: always the same salt for the
+    /// name, and keys that no proof has.
+    ///
+    /// Costs the same in every case.
+    ///
+    /// # Errors
+    ///
+    /// The credentials cannot be read or are refused; the system has no random numbers.
+    fn scram_keys(&self, name: &str) -> Result<Keys, CredentialsError>;
+
+    /// Whether there are users, and every one of them can log in with SCRAM.
+    ///
+    /// # Errors
+    ///
+    /// The credentials cannot be read or are refused.
+    fn has_scram_for_all(&self) -> Result<bool, CredentialsError>;
 
     /// All users, in the order they are kept.
     ///

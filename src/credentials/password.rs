@@ -1,18 +1,23 @@
-//! Passwords as they are kept: an Argon2id hash, or one plain word.
+//! Passwords as they are kept: an Argon2id hash, a SCRAM-SHA-256 verifier, or one plain word.
 //!
 //! A hash is a PHC string (`$argon2id$v=19$m=19456,t=2,p=1$salt$hash`), made with the parameters
-//! that the OWASP Password Storage Cheat Sheet gives as a minimum. A plain password is what NITC
-//! prescribes: one word that anyone can read in the file.
+//! that the OWASP Password Storage Cheat Sheet gives as a minimum. A verifier
+//! (`SCRAM-SHA-256$32768:salt$StoredKey:ServerKey`, RFC 5803, as PostgreSQL writes it) lets a
+//! client prove the password without sending it; whoever steals it can try passwords faster than
+//! with a hash, as SCRAM has no memory-hard function. A plain password is what NITC prescribes: one
+//! word that anyone can read in the file.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::hint::black_box;
-use std::sync::LazyLock;
+use std::sync::{LazyLock, Mutex, PoisonError};
 
+use argon2::password_hash::PasswordHasher;
 use argon2::password_hash::phc;
-use argon2::password_hash::{PasswordHasher, PasswordVerifier};
-use argon2::{Algorithm, Argon2, Params, Version};
+use argon2::{Algorithm, Argon2, Block, Params, Version};
 
-use crate::secret::Secret;
+use crate::sasl::scram::{Keys, VERIFIER_PREFIX};
+use crate::secret::{self, Secret};
 
 /// The longest password that is taken, in octets. RFC 4616 §2 asks for 255 at least; what is longer
 /// than this is no password but somebody keeping the processor busy.
@@ -25,8 +30,21 @@ pub const ARGON2_MEMORY_KIB_MAX: u32 = 1024 * 1024;
 /// The most passes over that memory.
 pub const ARGON2_PASSES_MAX: u32 = 32;
 
+/// The iterations of the verifiers that we write: about as much work for a client as an Argon2id
+/// hash is for us, and eight times what RFC 7677 §4 has as the least.
+pub(super) const SCRAM_ITERATIONS: u32 = 32_768;
+/// The salt of the verifiers that we write, in octets.
+pub(super) const SCRAM_SALT_OCTETS: usize = 16;
+
 /// What every hash begins with, of whatever kind; no plain password may.
 const HASH_PREFIX: &str = "$argon2";
+
+/// Memory for hashing that is kept for the next password. Given back to the allocator and asked
+/// for again by ever other threads, it would add up there.
+static MEMORIES: Mutex<Vec<Vec<Block>>> = Mutex::new(Vec::new());
+/// How many are kept, 19 MiB each. More passwords at once than that are hashed, but in memory of
+/// their own.
+const MEMORIES_MAX: usize = 4;
 
 /// A hash that no password has, with the parameters we write.
 const NOBODY: &str = "$argon2id$v=19$m=19456,t=2,p=1$bm9ib2R5IGtub3dzIGl0$\
@@ -44,7 +62,11 @@ enum Kept {
     /// A PHC string that was parsed once already.
     Argon2id(Box<str>),
     Plain(Secret),
+    Scram(Box<Keys>),
 }
+
+/// What a client of SCRAM is told about a user: iterations, and the length of the salt.
+pub(super) type Shape = (u32, usize);
 
 impl PasswordHash {
     /// Hashes a password with a salt of its own. Takes tens of milliseconds.
@@ -67,15 +89,23 @@ impl PasswordHash {
     ///
     /// The system has no random numbers to give, or as for [`PasswordHash::argon2id`].
     pub fn nobodys() -> Result<Self, PasswordError> {
-        let mut octets = [0; 32];
-        let got = rustix::rand::getrandom(&mut octets, rustix::rand::GetRandomFlags::empty());
-        match got {
-            Ok(count) if count == octets.len() => {}
-            Ok(_) => return Err(PasswordError::Hashing("too few random numbers".to_owned())),
-            Err(error) => return Err(PasswordError::Hashing(error.to_string())),
-        }
+        let octets: [u8; 32] =
+            secret::random().map_err(|error| PasswordError::Hashing(error.to_string()))?;
         let digits: String = octets.iter().map(|octet| format!("{octet:02x}")).collect();
         Self::argon2id(&Secret::new(digits))
+    }
+
+    /// Makes a SCRAM verifier of a password, with a salt of its own. Takes tens of milliseconds.
+    ///
+    /// # Errors
+    ///
+    /// As for [`PasswordHash::argon2id`].
+    pub fn scram(password: &Secret) -> Result<Self, PasswordError> {
+        check_octets(password.expose())?;
+        let salt: [u8; SCRAM_SALT_OCTETS] =
+            secret::random().map_err(|error| PasswordError::Hashing(error.to_string()))?;
+        let keys = Keys::derive(password, &salt, SCRAM_ITERATIONS);
+        Ok(Self(Kept::Scram(Box::new(keys))))
     }
 
     /// Takes a password to be kept as it is.
@@ -88,7 +118,7 @@ impl PasswordHash {
         let octets = password.expose();
         check_octets(octets)?;
         let word = std::str::from_utf8(octets).map_err(|_| PasswordError::NotText)?;
-        if word.starts_with(HASH_PREFIX) {
+        if word.starts_with(HASH_PREFIX) || word.starts_with(VERIFIER_PREFIX) {
             return Err(PasswordError::LooksHashed);
         }
         if word.contains(|c: char| c.is_whitespace() || c.is_control()) {
@@ -97,12 +127,16 @@ impl PasswordHash {
         Ok(Self(Kept::Plain(password.clone())))
     }
 
-    /// Reads what stands in the credentials: a PHC string, or else a plain word.
+    /// Reads what stands in the credentials: a PHC string, a verifier, or else a plain word.
     ///
     /// # Errors
     ///
-    /// Why it is neither.
+    /// Why it is none of them.
     pub fn parse(secret: &str) -> Result<Self, PasswordError> {
+        if secret.starts_with(VERIFIER_PREFIX) {
+            let keys = Keys::parse(secret).ok_or(PasswordError::BadVerifier)?;
+            return Ok(Self(Kept::Scram(Box::new(keys))));
+        }
         if !secret.starts_with(HASH_PREFIX) {
             return Self::plain(&Secret::new(secret));
         }
@@ -127,28 +161,123 @@ impl PasswordHash {
         matches!(self.0, Kept::Plain(_))
     }
 
+    /// What a client of SCRAM is told about it; `None` where SCRAM cannot be had from it.
+    pub(super) fn scram_shape(&self) -> Option<Shape> {
+        match &self.0 {
+            Kept::Argon2id(_) => None,
+            Kept::Plain(_) => Some((SCRAM_ITERATIONS, SCRAM_SALT_OCTETS)),
+            Kept::Scram(keys) => Some((keys.iterations, keys.salt.len())),
+        }
+    }
+
     /// The octets to write into the credentials.
     #[must_use]
-    pub fn expose(&self) -> &[u8] {
+    pub fn expose(&self) -> Cow<'_, [u8]> {
         match &self.0 {
-            Kept::Argon2id(hash) => hash.as_bytes(),
-            Kept::Plain(word) => word.expose(),
+            Kept::Argon2id(hash) => hash.as_bytes().into(),
+            Kept::Plain(word) => word.expose().into(),
+            Kept::Scram(keys) => keys.verifier().into_bytes().into(),
         }
     }
 }
 
 /// Whether `password` is the one that is kept; never so for `None`, which stands for a user that
-/// does not exist. Exactly one Argon2id computation whatever is kept and whatever the answer.
-pub(super) fn verify(kept: Option<&PasswordHash>, password: &Secret) -> bool {
-    let hash = match kept {
-        Some(PasswordHash(Kept::Argon2id(hash))) => phc::PasswordHash::new(hash).ok(),
-        Some(PasswordHash(Kept::Plain(_))) | None => None,
+/// does not exist.
+///
+/// Exactly one Argon2id computation whatever is kept and whatever the answer; and, where others
+/// have verifiers of this `shape`, the work that one of those takes.
+pub(super) fn verify(kept: Option<&PasswordHash>, password: &Secret, shape: Option<Shape>) -> bool {
+    let (hash, keys) = match kept {
+        Some(PasswordHash(Kept::Argon2id(hash))) => (phc::PasswordHash::new(hash).ok(), None),
+        Some(PasswordHash(Kept::Scram(keys))) => (None, Some(keys)),
+        Some(PasswordHash(Kept::Plain(_))) | None => (None, None),
     };
-    let hashed = hasher().verify_password(password.expose(), hash.as_ref().unwrap_or(&NOBODYS));
+    let is_hashed = verify_argon2id(hash.as_ref().unwrap_or(&NOBODYS), password);
+    let is_derived = match (keys, shape) {
+        (Some(keys), _) => keys.are_of(password),
+        (None, Some(shape)) => {
+            black_box(nobodys_keys(password, shape));
+            false
+        }
+        (None, None) => false,
+    };
     match kept {
-        Some(PasswordHash(Kept::Argon2id(_))) => hash.is_some() && hashed.is_ok(),
+        Some(PasswordHash(Kept::Argon2id(_))) => hash.is_some() && is_hashed,
         Some(PasswordHash(Kept::Plain(word))) => equal(word.expose(), password.expose()),
+        Some(PasswordHash(Kept::Scram(_))) => is_derived,
         None => false,
+    }
+}
+
+/// The keys to check a client's proof with, or such as no proof has, if there is no user or no way
+/// to the keys. The same work in every case. `made_up` gives what has to be told where nothing is
+/// kept: random octets that are always the same for the user.
+pub(super) fn scram_keys(
+    kept: Option<&PasswordHash>,
+    shape: Shape,
+    made_up: impl Fn(&str) -> [u8; 32],
+) -> Keys {
+    let salt = |octets: usize| {
+        let salt = made_up("salt");
+        let salt = salt.iter().copied().cycle().take(octets);
+        salt.collect::<Vec<_>>()
+    };
+    match kept.map(|kept| &kept.0) {
+        Some(Kept::Plain(word)) => Keys::derive(word, &salt(SCRAM_SALT_OCTETS), SCRAM_ITERATIONS),
+        Some(Kept::Scram(keys)) => {
+            let shape = (keys.iterations, keys.salt.len());
+            black_box(nobodys_keys(&Secret::new(""), shape));
+            (**keys).clone()
+        }
+        Some(Kept::Argon2id(_)) | None => {
+            let mut keys = nobodys_keys(&Secret::new(""), shape);
+            keys.salt = salt(shape.1);
+            keys.stored_key = made_up("stored key");
+            keys.server_key = made_up("server key");
+            keys
+        }
+    }
+}
+
+fn nobodys_keys(password: &Secret, (iterations, salt_octets): Shape) -> Keys {
+    Keys::derive(password, &vec![0; salt_octets], iterations)
+}
+
+/// One computation with the parameters of `hash`.
+fn verify_argon2id(hash: &phc::PasswordHash, password: &Secret) -> bool {
+    let (Ok(parameters), Some(salt), Some(expected)) =
+        (Params::try_from(hash), &hash.salt, &hash.hash)
+    else {
+        return false;
+    };
+    let version = hash.version.map_or(Ok(Version::V0x13), Version::try_from);
+    let Ok(version) = version else { return false };
+    let mut memory = memory(parameters.block_count());
+    let argon2 = Argon2::new(Algorithm::Argon2id, version, parameters);
+    let mut got = vec![0; expected.as_bytes().len()];
+    let hashed =
+        argon2.hash_password_into_with_memory(password.expose(), salt, &mut got, &mut memory);
+    keep(memory);
+    hashed.is_ok() && equal(expected.as_bytes(), &got)
+}
+
+/// At least so many blocks, used before or new; every hash writes them before it reads them.
+fn memory(blocks: usize) -> Vec<Block> {
+    let kept = MEMORIES
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .pop();
+    match kept {
+        Some(memory) if memory.len() >= blocks => memory,
+        _ => vec![Block::default(); blocks],
+    }
+}
+
+/// Keeps memory for the next hash, if it has the usual size.
+fn keep(memory: Vec<Block>) {
+    let mut kept = MEMORIES.lock().unwrap_or_else(PoisonError::into_inner);
+    if memory.len() == Params::DEFAULT.block_count() && kept.len() < MEMORIES_MAX {
+        kept.push(memory);
     }
 }
 
@@ -187,6 +316,7 @@ impl fmt::Debug for PasswordHash {
         f.write_str(match self.0 {
             Kept::Argon2id(_) => "Argon2id(<redacted>)",
             Kept::Plain(_) => "Plain(<redacted>)",
+            Kept::Scram(_) => "Scram(<redacted>)",
         })
     }
 }
@@ -197,6 +327,9 @@ pub enum PasswordError {
     /// Begins as a hash does and is none that we can check.
     #[error("it begins with `$argon2` and is not a whole `$argon2id$` hash")]
     BadHash,
+    /// Begins as a verifier does and is none.
+    #[error("it begins with `SCRAM-SHA-256$` and is not a whole verifier")]
+    BadVerifier,
     /// Checking it once would take the machine down.
     #[error(
         "its hash asks for more than {ARGON2_MEMORY_KIB_MAX} KiB of memory or {ARGON2_PASSES_MAX} \
@@ -210,7 +343,7 @@ pub enum PasswordError {
     #[error("the password cannot be hashed: {0}")]
     Hashing(String),
     /// A plain password that would be read back as a hash.
-    #[error("a plain password cannot begin with `$argon2`")]
+    #[error("a plain password cannot begin with `$argon2` or `SCRAM-SHA-256$`")]
     LooksHashed,
     /// CR, LF or NUL.
     #[error("a password cannot hold a line end or a NUL")]
@@ -243,15 +376,15 @@ mod tests {
         let [one, two] = [(); 2].map(|()| PasswordHash::argon2id(&password).unwrap());
         assert!(one != two && !one.is_plain());
         for hash in [one, two] {
-            let text = std::str::from_utf8(hash.expose()).unwrap();
+            let text = String::from_utf8(hash.expose().into_owned()).unwrap();
             assert!(
                 text.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"),
                 "{text}"
             );
-            assert_eq!(PasswordHash::parse(text).unwrap(), hash);
-            assert!(verify(Some(&hash), &password));
-            assert!(!verify(Some(&hash), &Secret::new("correct horse")));
-            assert!(!verify(Some(&hash), &Secret::new("")));
+            assert_eq!(PasswordHash::parse(&text).unwrap(), hash);
+            assert!(verify(Some(&hash), &password, None));
+            assert!(!verify(Some(&hash), &Secret::new("correct horse"), None));
+            assert!(!verify(Some(&hash), &Secret::new(""), None));
             assert_eq!(format!("{hash:?}"), "Argon2id(<redacted>)");
         }
     }
@@ -264,14 +397,61 @@ mod tests {
         assert_eq!(parameters.p_cost(), Params::DEFAULT.p_cost());
         assert_eq!(parameters.output_len(), Some(Params::DEFAULT_OUTPUT_LEN));
         assert!(PasswordHash::parse(NOBODY).is_ok());
-        assert!(!verify(None, &Secret::new("anything")));
+        assert!(!verify(None, &Secret::new("anything"), None));
     }
 
     #[test]
     fn hashes_of_other_programs_are_checked_with_their_own_parameters() {
         let hash = PasswordHash::parse(REFERENCE).unwrap();
-        assert!(verify(Some(&hash), &Secret::new("password")));
-        assert!(!verify(Some(&hash), &Secret::new("Password")));
+        assert!(verify(Some(&hash), &Secret::new("password"), None));
+        assert!(!verify(Some(&hash), &Secret::new("Password"), None));
+    }
+
+    #[test]
+    fn a_verifier_serves_both_ways_of_logging_in() {
+        let password = Secret::new("correct horse");
+        let [one, two] = [(); 2].map(|()| PasswordHash::scram(&password).unwrap());
+        assert!(one != two && !one.is_plain());
+        let text = String::from_utf8(one.expose().into_owned()).unwrap();
+        assert!(text.starts_with("SCRAM-SHA-256$32768:"), "{text}");
+        assert_eq!(PasswordHash::parse(&text).unwrap(), one);
+        let shape = one.scram_shape();
+        assert!(verify(Some(&one), &password, shape));
+        assert!(!verify(Some(&one), &Secret::new("correct"), shape));
+        let keys = scram_keys(Some(&one), (4096, 8), |_| [0; 32]);
+        assert!(keys.are_of(&password) && keys.iterations == 32_768);
+        assert_eq!(format!("{one:?}"), "Scram(<redacted>)");
+        let half = PasswordHash::parse(&text[..text.len() - 4]);
+        assert_eq!(half, Err(PasswordError::BadVerifier));
+    }
+
+    #[test]
+    fn who_has_no_keys_gets_some_that_nobody_has() {
+        let plain = PasswordHash::plain(&Secret::new("d@t@comm")).unwrap();
+        let hash = PasswordHash::parse(REFERENCE).unwrap();
+        let made_up = |what: &str| [what.as_bytes()[1]; 32];
+        let keys = |kept| scram_keys(kept, (4096, 8), made_up);
+        assert!(keys(Some(&plain)).are_of(&Secret::new("d@t@comm")));
+        assert_eq!(keys(Some(&plain)).salt, [b'a'; SCRAM_SALT_OCTETS]);
+        assert_eq!(keys(Some(&hash)), keys(None));
+        let nobodys = keys(None);
+        assert_eq!(
+            (nobodys.iterations, &*nobodys.salt),
+            (4096, &b"aaaaaaaa"[..])
+        );
+        assert!(!nobodys.are_of(&Secret::new("")));
+    }
+
+    #[test]
+    fn memory_is_used_again() {
+        let usual = Params::DEFAULT.block_count();
+        for _ in 0..3 * MEMORIES_MAX {
+            verify(None, &Secret::new("x"), None);
+        }
+        // Other tests hash too, at the same time.
+        let kept = MEMORIES.lock().unwrap();
+        assert!(kept.len() <= MEMORIES_MAX, "{}", kept.len());
+        assert!(kept.iter().all(|memory| memory.len() == usual));
     }
 
     #[test]
@@ -288,7 +468,7 @@ mod tests {
             ("d@t@comn", false),
         ] {
             assert_eq!(
-                verify(Some(&kept), &Secret::new(given)),
+                verify(Some(&kept), &Secret::new(given), None),
                 expected,
                 "{given}"
             );
@@ -325,6 +505,7 @@ mod tests {
             (b"latin\xe9".to_vec(), PasswordError::NotText),
             (b"$argon2id$mine".to_vec(), PasswordError::LooksHashed),
             (b"$argon2".to_vec(), PasswordError::LooksHashed),
+            (b"SCRAM-SHA-256$1".to_vec(), PasswordError::LooksHashed),
             (longer, PasswordError::TooLong { octets }),
         ] {
             assert_eq!(PasswordHash::plain(&Secret::new(bad)), Err(expected));

@@ -3,7 +3,8 @@
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+use tokio::net::{TcpListener, TcpStream};
 
 pub mod drive;
 pub mod local;
@@ -40,23 +41,25 @@ impl Listener {
     }
 }
 
-/// Listens on an address.
+/// Listens on an address. The socket does not block; no runtime is needed yet.
 ///
 /// # Errors
 ///
 /// The address is in use, not ours, or not allowed.
-pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = match address {
-        SocketAddr::V4(_) => TcpSocket::new_v4()?,
-        SocketAddr::V6(_) => {
-            let socket = TcpSocket::new_v6()?;
-            // `::` is the IPv6 half; `0.0.0.0` may be listened on beside it.
-            rustix::net::sockopt::set_ipv6_v6only(&socket, true)?;
-            socket
-        }
+pub fn listen(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    let family = match address {
+        SocketAddr::V4(_) => AddressFamily::INET,
+        SocketAddr::V6(_) => AddressFamily::INET6,
     };
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
+    if address.is_ipv6() {
+        // `::` is the IPv6 half; `0.0.0.0` may be listened on beside it.
+        sockopt::set_ipv6_v6only(&socket, true)?;
+    }
     // Connections of an earlier run that linger must not keep a new one from starting.
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    socket.listen(BACKLOG)
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    rustix::net::bind(&socket, &address)?;
+    rustix::net::listen(&socket, BACKLOG.cast_signed())?;
+    Ok(socket.into())
 }

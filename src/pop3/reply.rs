@@ -6,6 +6,9 @@ use std::fmt;
 
 use crate::user::{UserName, UserNameError};
 
+/// Stands in logs for a challenge that, with the response, would help to guess a password.
+pub(super) const HIDDEN: &str = "<redacted>";
+
 /// A reply of one line, or the first line of one that has more.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reply {

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use memchr::memchr;
 
-use crate::sasl::{self, Exchange, Login, Mechanism, Progress};
+use crate::sasl::{self, Exchange, Login, Mechanism, Progress, Proof, scram};
 use crate::secret::Secret;
 use crate::user::UserName;
 use crate::wire::dot::Encoder;
@@ -24,7 +24,7 @@ use super::Event;
 use super::command::{Command, Text};
 use super::limits;
 use super::maildrop::Maildrop;
-use super::reply::Reply;
+use super::reply::{HIDDEN, Reply};
 
 /// What ends the text after SEND.
 const TEXT_END: &[u8] = b"###";
@@ -51,6 +51,11 @@ pub enum Question {
     /// Is the password right? Then take the maildrop. [`Answer::Opened`],
     /// [`Answer::BadCredentials`], [`Answer::InUse`].
     Login(Login),
+    /// What does this user, if there is one, prove a password with? [`Answer::Keys`].
+    Keys(String),
+    /// The proof was right or wrong. If right, take the maildrop. Answers as to
+    /// [`Question::Login`].
+    Proof(Proof),
     /// Take the maildrop of this user, who needs no password. [`Answer::Opened`],
     /// [`Answer::NoSuchUser`], [`Answer::InUse`].
     Open(String),
@@ -94,6 +99,8 @@ pub enum Answer {
     },
     /// Unknown user or wrong password.
     BadCredentials,
+    /// With these.
+    Keys(scram::Offer),
     /// Another session has the maildrop.
     InUse,
     /// There is no such user.
@@ -145,6 +152,8 @@ pub struct Letter {
 #[derive(Debug)]
 pub struct Session {
     settings: Arc<Settings>,
+    /// The ways to log in that are offered.
+    mechanisms: &'static [Mechanism],
     input: LineBuffer,
     output: Vec<u8>,
     events: VecDeque<Event>,
@@ -239,6 +248,7 @@ enum Pending {
     Deliver,
     Discard(Reply),
     Done(Reply),
+    Keys(scram::Hello),
     Login,
     Open,
     Quit,
@@ -260,6 +270,7 @@ impl Session {
             login_began: now,
             deadline: now + settings.login_timeout,
             settings,
+            mechanisms: &Mechanism::WITH_PASSWORD,
             input: LineBuffer::default(),
             output: Vec::new(),
             events: VecDeque::new(),
@@ -276,6 +287,14 @@ impl Session {
         };
         session.reply(Reply::greeting(&session.settings.hostname));
         session
+    }
+
+    /// Offers these ways to log in, instead of those that any password serves for. SCRAM is taken
+    /// where it is not offered too: a client may know that it has a verifier here.
+    #[must_use]
+    pub fn offering(mut self, mechanisms: &'static [Mechanism]) -> Self {
+        self.mechanisms = mechanisms;
+        self
     }
 
     /// Does what can be done without more input or answers; whether anything was done.
@@ -545,15 +564,24 @@ impl Session {
 
     /// RFC 2449 §6. What holds before the login is listed after it too.
     fn capabilities(&mut self) {
+        // LOGIN is not for POP3, which has USER and PASS; in the lab, nobody has anything to prove.
+        let sasl = if self.mechanisms.contains(&Mechanism::ScramSha256) && !self.settings.is_lab {
+            "SASL SCRAM-SHA-256 PLAIN"
+        } else {
+            "SASL PLAIN"
+        };
+        self.line(format_args!("TOP\r\nUSER\r\n{sasl}"));
         self.output.extend_from_slice(
-            b"TOP\r\nUSER\r\nSASL PLAIN\r\nRESP-CODES\r\nAUTH-RESP-CODE\r\nPIPELINING\r\n\
+            b"RESP-CODES\r\nAUTH-RESP-CODE\r\nPIPELINING\r\n\
               EXPIRE NEVER\r\nUIDL\r\nUTF8 USER\r\nIMPLEMENTATION minismtp\r\n.\r\n",
         );
     }
 
     fn auth(&mut self, mechanism: &str, initial: Option<Secret>) {
-        let Some(Mechanism::Plain) = Mechanism::parse(mechanism) else {
-            return self.refuse_command(Reply::NO_SUCH_MECHANISM);
+        let mechanism = match Mechanism::parse(mechanism) {
+            Some(Mechanism::Plain) => Mechanism::Plain,
+            Some(Mechanism::ScramSha256) if !self.settings.is_lab => Mechanism::ScramSha256,
+            _ => return self.refuse_command(Reply::NO_SUCH_MECHANISM),
         };
         let initial = match initial {
             None => None,
@@ -564,7 +592,7 @@ impl Session {
                 None => return self.refuse_command(Reply::NOT_BASE64),
             },
         };
-        self.progress(Exchange::start(Mechanism::Plain, initial));
+        self.progress(Exchange::start(mechanism, initial));
     }
 
     fn auth_response(&mut self, exchange: Exchange, line: &Secret) {
@@ -581,9 +609,20 @@ impl Session {
     fn progress(&mut self, progress: Progress) {
         match progress {
             Progress::Challenge(exchange, challenge) => {
-                let reply = Reply::challenge(sasl::encode(challenge));
-                self.stay(Stage::Login(exchange), reply);
+                let is_private = exchange.is_private();
+                self.stage = Stage::Login(exchange);
+                let reply = Reply::challenge(sasl::encode(&challenge));
+                reply.encode(&mut self.output);
+                self.events.push_back(Event::Reply(if is_private {
+                    Reply::challenge(HIDDEN.to_owned())
+                } else {
+                    reply
+                }));
             }
+            Progress::Keys(hello) => {
+                self.ask(Question::Keys(hello.user.clone()), Pending::Keys(hello));
+            }
+            Progress::Proved(proof) => self.ask(Question::Proof(proof), Pending::Login),
             Progress::Finished(login) if self.settings.is_lab => {
                 self.ask(Question::Open(login.user), Pending::Open);
             }
@@ -930,6 +969,10 @@ impl Machine for Session {
             Some(Pending::Deliver) => self.delivered(&answer),
             Some(Pending::Discard(reply)) => self.reply(reply),
             Some(Pending::Done(reply)) => self.reply(reply),
+            Some(Pending::Keys(hello)) => match answer {
+                Answer::Keys(offer) => self.progress(Exchange::offer(hello, &offer)),
+                _ => self.reply(Reply::TRY_LATER),
+            },
             Some(Pending::Login | Pending::Open) => self.opened(answer),
             Some(Pending::Quit) => match answer {
                 Answer::Accept => self.close(Reply::GOODBYE),
@@ -1178,6 +1221,14 @@ mod tests {
                     Some(user) if login.password.expose() == b"two  words " => {
                         self.open(Some(user))
                     }
+                    _ => Answer::BadCredentials,
+                },
+                Question::Keys(_) => Answer::Keys(scram::Offer {
+                    keys: scram::Keys::derive(&Secret::new("two  words "), b"salt", 4096),
+                    nonce: [9; scram::NONCE_OCTETS],
+                }),
+                Question::Proof(proof) => match Self::find(&proof.user) {
+                    Some(user) if proof.is_right => self.open(Some(user)),
                     _ => Answer::BadCredentials,
                 },
                 Question::Open(name) => self.open(Self::find(&name)),

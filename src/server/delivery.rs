@@ -15,7 +15,7 @@ use crate::mailbox::{AppendError, Message, Store};
 use crate::maillog::{Log, SessionLog};
 use crate::message::trace::{Trace, mailbox_date};
 use crate::net::drive::Owner;
-use crate::sasl::Login;
+use crate::sasl::Mechanism;
 use crate::smtp::Event;
 use crate::smtp::command::Command;
 use crate::smtp::reply::Severity;
@@ -90,6 +90,11 @@ impl Office {
 
     pub(super) fn door(&self) -> &Door {
         &self.door
+    }
+
+    /// The ways to log in that may be offered now.
+    pub(super) fn mechanisms(&self) -> &'static [Mechanism] {
+        self.door.mechanisms()
     }
 
     pub(super) fn hostname(&self) -> &str {
@@ -174,9 +179,7 @@ impl Office {
             ForwardPath::Postmaster => self.postmaster()?,
             ForwardPath::Address(address) if !self.is_ours(address) => return Ok(Answer::NotOurs),
             ForwardPath::Address(address) => match self.user_of(address)? {
-                None if address.local_part().eq_ignore_ascii_case("postmaster") => {
-                    self.postmaster()?
-                }
+                None if is_postmaster(address) => self.postmaster()?,
                 None => self.catch_all()?,
                 user => user,
             },
@@ -215,7 +218,13 @@ impl Office {
             return Ok(Answer::Accept);
         }
         let owner = if self.is_ours(address) {
-            self.user_of(address)?
+            match self.user_of(address)? {
+                // Where domains are named, theirs alone; else every domain's postmaster is ours.
+                None if !self.policy.domains.is_empty() && is_postmaster(address) => {
+                    self.postmaster()?
+                }
+                owner => owner,
+            }
         } else {
             None
         };
@@ -312,14 +321,6 @@ impl Clerk {
     #[must_use]
     pub fn log(&self) -> &SessionLog {
         &self.visitor.log
-    }
-
-    async fn login(&mut self, login: Login) -> Answer {
-        match self.office.door.login(login, &mut self.visitor).await {
-            Entry::LoggedIn(user) => Answer::LoggedIn(user),
-            Entry::BadCredentials => Answer::BadCredentials,
-            Entry::TryLater => Answer::TryLater,
-        }
     }
 
     fn take_text(&mut self, text: &[u8]) -> Answer {
@@ -443,7 +444,22 @@ impl Clerk {
 impl Owner<Session> for Clerk {
     async fn answer(&mut self, question: Question) -> Answer {
         match question {
-            Question::Login(login) => self.login(login).await,
+            Question::Login(login) => self
+                .office
+                .door
+                .login(login, &mut self.visitor)
+                .await
+                .into(),
+            Question::Keys(user) => match self.office.door.keys(user, &self.visitor).await {
+                Some(offer) => Answer::Keys(offer),
+                None => Answer::TryLater,
+            },
+            Question::Proof(proof) => self
+                .office
+                .door
+                .proof(proof, &mut self.visitor)
+                .await
+                .into(),
             Question::Sender(path, login) => {
                 let answer = self.office.sender(&path, login.as_ref(), self.visitor.peer);
                 answer.unwrap_or_else(|error| self.try_later("sender", &error))
@@ -483,6 +499,20 @@ impl Owner<Session> for Clerk {
             },
         }
     }
+}
+
+impl From<Entry> for Answer {
+    fn from(entry: Entry) -> Self {
+        match entry {
+            Entry::LoggedIn(user) => Self::LoggedIn(user),
+            Entry::BadCredentials => Self::BadCredentials,
+            Entry::TryLater => Self::TryLater,
+        }
+    }
+}
+
+fn is_postmaster(address: &Address) -> bool {
+    address.local_part().eq_ignore_ascii_case("postmaster")
 }
 
 fn refusal(error: &AppendError) -> Answer {

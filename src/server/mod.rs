@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::task::JoinSet;
@@ -24,6 +24,7 @@ use crate::smtp;
 
 pub mod delivery;
 mod door;
+mod failures;
 pub mod limits;
 pub mod retrieval;
 
@@ -109,6 +110,39 @@ pub struct ListenError {
     pub source: io::Error,
 }
 
+impl ListenError {
+    fn at(address: impl ToString) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self {
+            address: address.to_string(),
+            source,
+        }
+    }
+}
+
+/// Addresses that are listened on; nobody is served yet.
+#[derive(Debug)]
+pub struct Sockets(Vec<(Protocol, SocketAddr, std::net::TcpListener)>);
+
+impl Sockets {
+    /// Listens on all addresses. Needs no runtime, and has no threads.
+    ///
+    /// # Errors
+    ///
+    /// The first address that cannot be listened on.
+    pub fn listen(listeners: &[(Protocol, SocketAddr)]) -> Result<Self, ListenError> {
+        let listen = |&(protocol, address): &(Protocol, SocketAddr)| {
+            let listener = net::listen(address).map_err(ListenError::at(address))?;
+            let address = listener.local_addr().map_err(ListenError::at(address))?;
+            Ok((protocol, address, listener))
+        };
+        listeners
+            .iter()
+            .map(listen)
+            .collect::<Result<_, _>>()
+            .map(Self)
+    }
+}
+
 /// The runtime that a server runs on. Half of the processors move octets; on fewer than four that
 /// is one thread, which needs to wake no other. The others are for commits and password checks,
 /// which have threads of their own.
@@ -137,21 +171,30 @@ impl Server {
         store: Arc<dyn Store>,
         log: Log,
     ) -> Result<Self, ListenError> {
+        let sockets = Sockets::listen(&configuration.listeners)?;
+        Self::on(sockets, configuration, credentials, store, log)
+    }
+
+    /// The same on sockets that are there already. Within a runtime only.
+    ///
+    /// # Errors
+    ///
+    /// The first address that cannot be listened on.
+    pub fn on(
+        sockets: Sockets,
+        configuration: Configuration,
+        credentials: Arc<dyn Credentials>,
+        store: Arc<dyn Store>,
+        log: Log,
+    ) -> Result<Self, ListenError> {
         let (mut listeners, mut addresses) = (Vec::new(), Vec::new());
-        for (protocol, address) in configuration.listeners {
-            let error = |source| ListenError {
-                address: address.to_string(),
-                source,
-            };
-            let listener = net::listen(address).map_err(error)?;
-            addresses.push((protocol, listener.local_addr().map_err(error)?));
+        for (protocol, address, listener) in sockets.0 {
+            let listener = TcpListener::from_std(listener).map_err(ListenError::at(address))?;
             listeners.push((protocol, Listener::Internet(listener)));
+            addresses.push((protocol, address));
         }
         if let Some(path) = configuration.lmtp_socket {
-            let listener = LocalListener::bind(&path).map_err(|source| ListenError {
-                address: path.display().to_string(),
-                source,
-            })?;
+            let listener = LocalListener::bind(&path).map_err(ListenError::at(path.display()))?;
             listeners.push((Protocol::Lmtp, Listener::Local(listener)));
         }
         let hostname = configuration.smtp.hostname.clone();
@@ -294,7 +337,8 @@ async fn serve_pop3(
     let clerk = retrieval::Clerk::new(office, shared.number(), peer);
     let mut clerk = clerk.at_entrance(entrance);
     clerk.log().connected(peer);
-    let mut session = pop3::server::Session::new(Arc::clone(&shared.pop3), Instant::now());
+    let mut session = pop3::server::Session::new(Arc::clone(&shared.pop3), Instant::now())
+        .offering(shared.office.mechanisms());
     let timeout = shared.pop3.login_timeout;
     let driven = drive(&mut session, stream, &mut clerk, stopping, timeout).await;
     clerk.log().closed(driven.err().as_ref());
@@ -316,11 +360,12 @@ async fn serve_smtp(
     } else {
         Arc::clone(&shared.smtp)
     };
-    let mut session = if is_lmtp {
+    let session = if is_lmtp {
         smtp::server::Session::lmtp(settings, Instant::now())
     } else {
         smtp::server::Session::new(settings, Instant::now())
     };
+    let mut session = session.offering(shared.office.mechanisms());
     let timeout = shared.smtp.timeout;
     let driven = drive(&mut session, stream, &mut clerk, stopping, timeout).await;
     clerk.log().closed(driven.err().as_ref());

@@ -18,7 +18,6 @@ use crate::message::trace::{Trace, internet_date, mailbox_date};
 use crate::net::drive::Owner;
 use crate::pop3::Event;
 use crate::pop3::server::{Answer, Letter, Question, Session};
-use crate::sasl::Login;
 use crate::user::UserName;
 
 use super::delivery::Office;
@@ -88,8 +87,8 @@ impl Clerk {
         &self.visitor.log
     }
 
-    async fn login(&mut self, login: Login) -> Answer {
-        match self.office.door().login(login, &mut self.visitor).await {
+    async fn enter(&mut self, entry: Entry) -> Answer {
+        match entry {
             Entry::LoggedIn(user) => self.open(user).await,
             Entry::BadCredentials => Answer::BadCredentials,
             Entry::TryLater => Answer::TryLater,
@@ -298,7 +297,18 @@ impl Clerk {
 impl Owner<Session> for Clerk {
     async fn answer(&mut self, question: Question) -> Answer {
         match question {
-            Question::Login(login) => self.login(login).await,
+            Question::Login(login) => {
+                let entry = self.office.door().login(login, &mut self.visitor).await;
+                self.enter(entry).await
+            }
+            Question::Keys(user) => match self.office.door().keys(user, &self.visitor).await {
+                Some(offer) => Answer::Keys(offer),
+                None => Answer::TryLater,
+            },
+            Question::Proof(proof) => {
+                let entry = self.office.door().proof(proof, &mut self.visitor).await;
+                self.enter(entry).await
+            }
             Question::Open(name) => self.open_by_name(&name).await,
             Question::Users => self.users(),
             Question::Add(name) => add(&self.office, &self.visitor.log, name).await,

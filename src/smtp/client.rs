@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use crate::address::{ForwardPath, ReversePath};
 use crate::message::outgoing::Outgoing;
-use crate::sasl::{self, Login, Mechanism};
+use crate::sasl::{self, Login, Mechanism, scram};
 use crate::secret::Secret;
 use crate::wire::dot::Encoder;
 use crate::wire::line::{Line, LineBuffer};
@@ -30,7 +30,7 @@ use super::Event;
 use super::command::{Body, Command, MailParameters, RcptParameters};
 use super::extension::Extensions;
 use super::limits;
-use super::reply::{MalformedReply, Reply, ReplyParser, Severity};
+use super::reply::{HIDDEN, MalformedReply, Reply, ReplyParser, Severity};
 
 /// How to introduce ourselves, and what is allowed.
 #[derive(Clone, Debug)]
@@ -39,8 +39,11 @@ pub struct Settings {
     pub hostname: String,
     /// Who to log in as; `None` for no login.
     pub login: Option<Login>,
-    /// Whether a password may go over this connection. PLAIN and LOGIN hide nothing.
+    /// Whether a password may go over this connection. PLAIN and LOGIN hide nothing; SCRAM is tried
+    /// even where it may not.
     pub is_password_allowed: bool,
+    /// Random, for this connection alone: SCRAM wants it.
+    pub nonce: [u8; scram::NONCE_OCTETS],
     /// Whether each command waits for the reply to the one before, even where the server has
     /// PIPELINING; for people who watch.
     pub is_step_by_step: bool,
@@ -120,6 +123,8 @@ pub enum Cause {
     Unexpected(Reply),
     /// A challenge of AUTH that is not base64, or one more than the mechanism has.
     BadChallenge,
+    /// The server let us in without having shown that it knows the password too.
+    NotProved,
     /// The server took too long.
     TimedOut,
     /// The connection ended.
@@ -193,6 +198,10 @@ impl fmt::Display for Failure {
                 )
             }
             Cause::BadChallenge => f.write_str("the server asked something senseless at login"),
+            Cause::NotProved => f.write_str(
+                "the server did not prove that it knows the password: it may be another that \
+                 passes itself off as it",
+            ),
             Cause::TimedOut => write!(f, "timed out waiting for {awaited}"),
             Cause::Lost => write!(f, "the connection was lost before {awaited} came"),
             Cause::Stopped => write!(f, "stopped before {awaited} came"),
@@ -308,10 +317,16 @@ enum State {
 }
 
 /// What the next challenge of AUTH asks for.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 enum Response {
     /// The message of PLAIN.
     Plain,
+    /// The first message of SCRAM, which did not fit into the command.
+    ScramHello,
+    /// The proof of SCRAM.
+    ScramProof(scram::Client),
+    /// Nothing, if the challenge is the server's proof.
+    ScramProved(scram::Expected),
     /// The user name of LOGIN.
     User,
     /// The password of LOGIN.
@@ -368,7 +383,7 @@ impl Submission {
         use Severity::{Completed, Intermediate, Permanent, Transient};
 
         let (code, severity) = (reply.code(), reply.severity());
-        self.events.push_back(Event::Reply(reply.clone()));
+        self.events.push_back(Event::Reply(self.shown(&reply)));
         self.deadline = None;
         if code == 421 && !matches!(self.state, State::Quit) {
             // The server hangs up; it will not wait for our QUIT.
@@ -401,10 +416,20 @@ impl Submission {
                 self.fail(Cause::BadChallenge);
                 self.quit();
             }
+            (
+                State::Login {
+                    next: Response::ScramHello | Response::ScramProof(_) | Response::ScramProved(_),
+                    ..
+                },
+                Completed,
+            ) => {
+                self.fail(Cause::NotProved);
+                self.quit();
+            }
             (State::Login { .. }, Completed) => self.logged_in(),
             (State::Login { next, .. }, Intermediate) => {
-                let asked = *next;
-                self.respond(asked, &reply);
+                let asked = std::mem::replace(next, Response::Nothing);
+                self.respond(&asked, &reply);
             }
             (State::Login { others, .. }, Permanent)
                 if matches!(code, 504 | 534) && !others.is_empty() =>
@@ -457,12 +482,16 @@ impl Submission {
             self.fail(Cause::LoginNotOffered);
             return self.quit();
         }
-        if !self.settings.is_password_allowed {
-            self.fail(Cause::PasswordNotAllowed);
-            return self.quit();
-        }
         let offered = |mechanism: &Mechanism| self.extensions.auth.contains(mechanism);
-        self.log_in(Mechanism::ALL.into_iter().filter(offered).collect());
+        let mut mechanisms: Vec<_> = Mechanism::ALL.into_iter().filter(offered).collect();
+        if !self.settings.is_password_allowed {
+            mechanisms.retain(|mechanism| !Mechanism::WITH_PASSWORD.contains(mechanism));
+            if mechanisms.is_empty() {
+                self.fail(Cause::PasswordNotAllowed);
+                return self.quit();
+            }
+        }
+        self.log_in(mechanisms);
     }
 
     /// Tries the first of these.
@@ -479,9 +508,14 @@ impl Submission {
             Mechanism::Login => (None, Response::User),
             Mechanism::Plain => {
                 let message = base64(sasl::plain_message(login).expose());
-                // "AUTH PLAIN " and CRLF; a longer one waits for the challenge (RFC 4954 §4).
-                let fits = message.expose().len() + 13 <= limits::AUTH_COMMAND_OCTETS_MAX;
-                (fits.then_some(message), Response::Plain)
+                (initial(mechanism, message), Response::Plain)
+            }
+            Mechanism::ScramSha256 => {
+                let (client, first) = scram::Client::start(&login.user, &self.settings.nonce);
+                match initial(mechanism, base64(first.expose())) {
+                    None => (None, Response::ScramHello),
+                    first => (first, Response::ScramProof(client)),
+                }
             }
         };
         self.send(Command::Auth(mechanism.name().to_owned(), initial));
@@ -491,13 +525,36 @@ impl Submission {
         };
     }
 
-    /// Answers a challenge. What it says does not matter; PLAIN and LOGIN ask in a fixed order.
-    fn respond(&mut self, asked: Response, challenge: &Reply) {
-        let is_base64 = challenge
-            .lines()
-            .next()
-            .is_some_and(|text| sasl::decode(text.as_bytes()).is_some());
+    /// Answers a challenge. In PLAIN and LOGIN, which ask in a fixed order, what it says does not
+    /// matter.
+    fn respond(&mut self, asked: &Response, challenge: &Reply) {
+        let text = challenge.lines().next();
+        let text = text.and_then(|text| sasl::decode(text.as_bytes()));
+        let is_base64 = text.is_some();
+        let text = text.as_ref().map(Secret::expose).unwrap_or_default();
+        let refused = (Secret::new("*"), Response::Cancelled);
         let (response, then) = match (asked, &self.settings.login) {
+            (Response::ScramHello, Some(login)) if is_base64 => {
+                let (client, first) = scram::Client::start(&login.user, &self.settings.nonce);
+                (base64(first.expose()), Response::ScramProof(client))
+            }
+            (Response::ScramProof(client), Some(login)) => {
+                match client.prove(&login.password, text) {
+                    Some((expected, last)) => {
+                        (base64(last.expose()), Response::ScramProved(expected))
+                    }
+                    None => refused,
+                }
+            }
+            (Response::ScramProved(expected), _) => {
+                if expected.is_in(text) {
+                    (Secret::new(""), Response::Nothing)
+                } else {
+                    // Whoever the server is, the password is not known there.
+                    self.fail(Cause::NotProved);
+                    refused
+                }
+            }
             (Response::Plain, Some(login)) if is_base64 => (
                 base64(sasl::plain_message(login).expose()),
                 Response::Nothing,
@@ -508,13 +565,24 @@ impl Submission {
             (Response::Password, Some(login)) if is_base64 => {
                 (base64(login.password.expose()), Response::Nothing)
             }
-            _ => (Secret::new("*"), Response::Cancelled),
+            _ => refused,
         };
         self.output.extend_from_slice(response.expose());
         self.output.extend_from_slice(b"\r\n");
         self.events.push_back(Event::AuthResponse);
         if let State::Login { next, .. } = &mut self.state {
             *next = then;
+        }
+    }
+
+    /// A reply as it may be shown: with what SCRAM's challenges hold, passwords can be guessed.
+    fn shown(&self, reply: &Reply) -> Reply {
+        match &self.state {
+            State::Login {
+                next: Response::ScramProof(_) | Response::ScramProved(_),
+                ..
+            } if reply.severity() == Severity::Intermediate => Reply::challenge(HIDDEN.to_owned()),
+            _ => reply.clone(),
         }
     }
 
@@ -859,6 +927,12 @@ impl Machine for Submission {
     }
 }
 
+/// The initial response of AUTH, where the command is not too long with it (RFC 4954 §4).
+fn initial(mechanism: Mechanism, response: Secret) -> Option<Secret> {
+    let octets = "AUTH  \r\n".len() + mechanism.name().len() + response.expose().len();
+    (octets <= limits::AUTH_COMMAND_OCTETS_MAX).then_some(response)
+}
+
 fn base64(octets: &[u8]) -> Secret {
     Secret::new(sasl::encode(octets))
 }
@@ -874,6 +948,7 @@ mod tests {
             hostname: "c.example".into(),
             login: None,
             is_password_allowed: true,
+            nonce: [7; scram::NONCE_OCTETS],
             is_step_by_step: false,
             timeout_max: None,
         }
@@ -1292,6 +1367,104 @@ mod tests {
         assert_eq!(failure.cause, Cause::PasswordNotAllowed);
     }
 
+    /// A login by SCRAM with a server that knows `known`, up to the client's proof; and the
+    /// server's proof.
+    fn scram(offer: &str, known: &str) -> (String, String) {
+        let alice = with_login().login.unwrap();
+        let (client, first) = scram::Client::start(&alice.user, &settings().nonce);
+        let keys = scram::Keys::derive(&Secret::new(known), b"salt", 4096);
+        let nonce = [9; scram::NONCE_OCTETS];
+        let hello = scram::Hello::parse(first.expose()).unwrap();
+        let (server, server_first) = hello.offer(&scram::Offer { keys, nonce });
+        let (_, last) = client.prove(&alice.password, &server_first).unwrap();
+        let proof = server.verify(&last).unwrap_or_else(|| b"v=AAAA".to_vec());
+        let [first, server_first, last, proof] =
+            [first.expose(), &server_first, last.expose(), &proof].map(sasl::encode);
+        let dialog = format!(
+            "S: 220 mx\nC: EHLO c.example\nS: 250-mx\nS: 250 {offer}\n\
+             C: AUTH SCRAM-SHA-256 {first}\nS: 334 {server_first}\nC: {last}\n"
+        );
+        (dialog, proof)
+    }
+
+    #[test]
+    fn scram_is_preferred_and_proves_both_sides() {
+        let (dialog, proof) = scram("AUTH PLAIN LOGIN SCRAM-SHA-256", "wonderland");
+        let rest = format!("S: 334 {proof}\nC:\nS: 235 ok\nC: QUIT\nS: 221 bye");
+        let dialog = dialog + &rest;
+        assert_eq!(play(&with_login(), None, &dialog).result, Ok(None));
+        // The password does not go over the connection, so this may.
+        let unprotected = Settings {
+            is_password_allowed: false,
+            ..with_login()
+        };
+        assert_eq!(play(&unprotected, None, &dialog).result, Ok(None));
+    }
+
+    #[test]
+    fn a_server_that_proves_nothing_gets_nothing() {
+        let not_proved = "the server did not prove that it knows the password: it may be another \
+                          that passes itself off as it";
+        let quit = "C: QUIT\nS: 221 bye";
+        let (right, _) = scram("AUTH SCRAM-SHA-256 PLAIN", "wonderland");
+        let (wrong, no_proof) = scram("AUTH SCRAM-SHA-256 PLAIN", "looking-glass");
+        for (what, dialog, rest, expected) in [
+            (
+                "let in at once",
+                &right,
+                format!("S: 235 ok\n{quit}"),
+                not_proved,
+            ),
+            (
+                "a false proof",
+                &wrong,
+                format!("S: 334 {no_proof}\nC: *\nS: 501 cancelled\n{quit}"),
+                not_proved,
+            ),
+            (
+                "a false proof, and let in",
+                &wrong,
+                format!("S: 334 {no_proof}\nC: *\nS: 235 ok\n{quit}"),
+                not_proved,
+            ),
+            (
+                "wrong password, and not tried by PLAIN",
+                &wrong,
+                format!("S: 535 5.7.8 no\n{quit}"),
+                "the server refused the login: 535 5.7.8 no",
+            ),
+        ] {
+            let outcome = play(&with_login(), None, &format!("{dialog}{rest}"));
+            assert_eq!(outcome.result.unwrap_err().to_string(), expected, "{what}");
+        }
+        let weak = sasl::encode(b"r=x,s=AA==,i=1");
+        let begin: String = right.split_inclusive('\n').take(5).collect();
+        let weak = format!("{begin}S: 334 {weak}\nC: *\nS: 501 cancelled\n{quit}");
+        let failure = play(&with_login(), None, &weak).result.unwrap_err();
+        assert_eq!(failure.cause, Cause::BadChallenge);
+    }
+
+    #[test]
+    fn what_helps_to_guess_a_password_is_not_shown() {
+        let (dialog, proof) = scram("AUTH SCRAM-SHA-256", "wonderland");
+        let mut client = Submission::new(with_login(), None);
+        let mut shown = String::new();
+        for line in (dialog + &format!("S: 334 {proof}\nS: 235 ok")).lines() {
+            if let Some(line) = line.strip_prefix("S: ") {
+                client.receive(Instant::now(), format!("{line}\r\n").as_bytes());
+                drain(&mut client, Instant::now());
+                while let Some(event) = client.event() {
+                    shown += &format!("{event:?}\n");
+                }
+            }
+        }
+        assert_eq!(shown.matches("<redacted>").count(), 3, "{shown}");
+        assert!(
+            !shown.contains(&proof) && shown.contains("AuthResponse"),
+            "{shown}"
+        );
+    }
+
     #[test]
     fn a_long_login_waits_for_the_challenge() {
         let mut settings = with_login();
@@ -1579,7 +1752,8 @@ mod tests {
             timeout: Duration::from_secs(300),
             login_required: false,
         };
-        let mut server = Session::new(std::sync::Arc::new(server_settings), now);
+        let mut server =
+            Session::new(std::sync::Arc::new(server_settings), now).offering(&Mechanism::ALL);
         let mut client = Submission::new(settings, Some(message));
         let (mut stored, mut text) = (Vec::new(), Vec::new());
         let user = || "Andrew".parse().unwrap();
@@ -1596,6 +1770,14 @@ mod tests {
                                 Answer::LoggedIn(user())
                             }
                             Question::Login(_) => Answer::BadCredentials,
+                            Question::Keys(_) => {
+                                let keys =
+                                    scram::Keys::derive(&Secret::new("wonderland"), b"salt", 4096);
+                                let nonce = [9; scram::NONCE_OCTETS];
+                                Answer::Keys(scram::Offer { keys, nonce })
+                            }
+                            Question::Proof(proof) if proof.is_right => Answer::LoggedIn(user()),
+                            Question::Proof(_) => Answer::BadCredentials,
                             Question::Recipient(path) if path.to_string() == "<nobody@d>" => {
                                 Answer::NoSuchUser
                             }

@@ -8,6 +8,9 @@ use crate::wire::line::printable;
 
 use super::limits::REPLY_LINES_MAX;
 
+/// Stands in logs for a challenge that, with the response, would help to guess a password.
+pub(super) const HIDDEN: &str = "<redacted>";
+
 /// A reply, of one line or more.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reply {

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use crate::address::{ForwardPath, ReversePath};
-use crate::sasl::{self, Exchange, Login, Mechanism, Progress};
+use crate::sasl::{self, Exchange, Login, Mechanism, Progress, Proof, scram};
 use crate::secret::Secret;
 use crate::user::UserName;
 use crate::wire::dot::Decoder;
@@ -19,7 +19,7 @@ use super::Event;
 use super::command::{self, Command, MailParameters, RcptParameters};
 use super::extension::Extensions;
 use super::limits;
-use super::reply::{Reply, Severity};
+use super::reply::{HIDDEN, Reply, Severity};
 
 /// What a server offers and allows; the same for all its sessions.
 #[derive(Clone, Debug)]
@@ -37,7 +37,7 @@ pub struct Settings {
 }
 
 impl Settings {
-    fn extensions(&self) -> Extensions {
+    fn extensions(&self, mechanisms: &[Mechanism]) -> Extensions {
         Extensions {
             pipelining: true,
             size: Some(self.message_octets_max),
@@ -45,7 +45,7 @@ impl Settings {
             eight_bit_mime: true,
             smtp_utf8: true,
             enhanced_status_codes: true,
-            auth: Mechanism::ALL.to_vec(),
+            auth: mechanisms.to_vec(),
             has_auth: true,
         }
     }
@@ -56,6 +56,10 @@ impl Settings {
 pub enum Question {
     /// Is the password right? [`Answer::LoggedIn`], [`Answer::BadCredentials`].
     Login(Login),
+    /// What does this user, if there is one, prove a password with? [`Answer::Keys`].
+    Keys(String),
+    /// The proof was right or wrong. [`Answer::LoggedIn`], [`Answer::BadCredentials`].
+    Proof(Proof),
     /// May this sender send? [`Answer::Accept`], [`Answer::LoginFirst`], [`Answer::NotYours`].
     Sender(ReversePath, Option<UserName>),
     /// Whose mailbox is this? [`Answer::Recipient`], [`Answer::NoSuchUser`],
@@ -82,6 +86,8 @@ pub enum Answer {
     LoggedIn(UserName),
     /// Unknown user or wrong password.
     BadCredentials,
+    /// With these.
+    Keys(scram::Offer),
     /// The mailbox is this user's.
     Recipient(UserName),
     /// There is no such user.
@@ -128,6 +134,8 @@ pub struct Session {
     settings: std::sync::Arc<Settings>,
     /// LMTP (RFC 2033) is spoken: LHLO, and in the end a reply for each recipient.
     is_lmtp: bool,
+    /// The ways to log in that are offered.
+    mechanisms: &'static [Mechanism],
     input: LineBuffer,
     output: Vec<u8>,
     /// Message text not yet handed to the owner.
@@ -269,6 +277,7 @@ enum Pending {
     Deliver,
     /// The reply, and how often.
     Discard(Reply, usize),
+    Keys(scram::Hello),
     Login,
     Recipient(ForwardPath),
     Sender(ReversePath, MailParameters),
@@ -295,6 +304,7 @@ impl Session {
             asked: now,
             settings,
             is_lmtp,
+            mechanisms: &Mechanism::WITH_PASSWORD,
             input: LineBuffer::default(),
             output: Vec::new(),
             text: Vec::new(),
@@ -316,6 +326,14 @@ impl Session {
         let protocol = if is_lmtp { "LMTP" } else { "ESMTP" };
         session.reply(Reply::greeting(&session.settings.hostname, protocol));
         session
+    }
+
+    /// Offers these ways to log in, instead of those that any password serves for. SCRAM is taken
+    /// where it is not offered too: a client may know that it has a verifier here.
+    #[must_use]
+    pub fn offering(mut self, mechanisms: &'static [Mechanism]) -> Self {
+        self.mechanisms = mechanisms;
+        self
     }
 
     /// Does what can be done without more input or answers; whether anything was done.
@@ -475,7 +493,7 @@ impl Session {
             Reply::ehlo(
                 hostname,
                 &client_name,
-                &self.settings.extensions().keywords(),
+                &self.settings.extensions(self.mechanisms).keywords(),
             )
         } else {
             Reply::helo(hostname, &client_name)
@@ -526,9 +544,20 @@ impl Session {
     fn progress(&mut self, progress: Progress) {
         match progress {
             Progress::Challenge(exchange, challenge) => {
+                let is_private = exchange.is_private();
                 self.stage = Stage::Login(exchange);
-                self.reply(Reply::challenge(sasl::encode(challenge)));
+                let reply = Reply::challenge(sasl::encode(&challenge));
+                reply.encode(&mut self.output);
+                self.events.push_back(Event::Reply(if is_private {
+                    Reply::challenge(HIDDEN.to_owned())
+                } else {
+                    reply
+                }));
             }
+            Progress::Keys(hello) => {
+                self.ask(Question::Keys(hello.user.clone()), Pending::Keys(hello));
+            }
+            Progress::Proved(proof) => self.ask(Question::Proof(proof), Pending::Login),
             Progress::Finished(login) => self.ask(Question::Login(login), Pending::Login),
             Progress::Refused => self.login_failed(),
         }
@@ -956,6 +985,10 @@ impl Machine for Session {
         }
         match self.pending.take() {
             None => {}
+            Some(Pending::Keys(hello)) => match answer {
+                Answer::Keys(offer) => self.progress(Exchange::offer(hello, &offer)),
+                _ => self.refuse(Reply::LOGIN_UNAVAILABLE),
+            },
             Some(Pending::Login) => match answer {
                 Answer::LoggedIn(user) => {
                     self.login = Some(user);

@@ -62,7 +62,7 @@ def login():
     return pop
 pop = login()
 capa = pop.capa()
-assert "UIDL" in capa and "TOP" in capa and capa["SASL"][0] == "PLAIN", capa
+assert "UIDL" in capa and "TOP" in capa and capa["SASL"] == ["SCRAM-SHA-256", "PLAIN"], capa
 count, size = pop.stat()
 sizes = [int(line.split()[1]) for line in pop.list()[1]]
 assert count == 2 and sum(sizes) == size, (count, size, sizes)

@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read, Write as _};
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -50,15 +51,22 @@ impl Sandbox {
     /// The lab's three users.
     pub(crate) fn lab() -> Self {
         let sandbox = Self::new();
-        fs::write(sandbox.path("logincred.txt"), LAB).unwrap();
+        sandbox.write_users(LAB);
         sandbox
+    }
+
+    /// The credentials file, for its owner only.
+    pub(crate) fn write_users(&self, text: &str) {
+        let file = self.path("logincred.txt");
+        fs::write(&file, text).unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
     }
 
     /// One more user, with a plain password.
     pub(crate) fn user(self, name: &str, password: &str) -> Self {
         let mut file = self.read("logincred.txt");
         writeln!(file, "{name},{password}").unwrap();
-        fs::write(self.path("logincred.txt"), file).unwrap();
+        self.write_users(&file);
         self
     }
 
@@ -402,6 +410,11 @@ impl Server {
         let mut smtp = Smtp::connect(self.address());
         smtp.expect("220 ");
         smtp
+    }
+
+    /// The number of its process.
+    pub(crate) fn process_id(&self) -> u32 {
+        self.child.id()
     }
 
     /// A new connection that has said EHLO.

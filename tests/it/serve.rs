@@ -833,7 +833,7 @@ fn ehlo_lists_what_is_offered() {
         keywords,
         [
             "8BITMIME",
-            "AUTH PLAIN LOGIN",
+            "AUTH SCRAM-SHA-256 PLAIN LOGIN",
             "CHUNKING",
             "ENHANCEDSTATUSCODES",
             "HELP",
@@ -1457,7 +1457,7 @@ fn bad_line_in_the_credentials_is_reported_and_skipped() {
         "no comma here\r\n\r\n{}bad name,x\n../x,y\nlast,word",
         crate::sandbox::LAB
     );
-    fs::write(sandbox.path("logincred.txt"), file).unwrap();
+    sandbox.write_users(&file);
     let server = sandbox.serve(&[]);
     server.deliver(
         "stallings@localhost",
