@@ -735,7 +735,7 @@ _minismtp() {
             return 0
             ;;
         minismtp__subcmd__serve)
-            opts="-p -v -q -h --port --pop3-port --lab --lmtp-port --lmtp-socket --host --domain --catch-all --auth --max-message-size --max-recipients --max-connections --max-connections-per-address --timeout --hostname --root --verbose --quiet --color --help"
+            opts="-p -v -q -h --port --pop3-port --lab --lmtp-port --lmtp-socket --host --domain --catch-all --auth --max-message-size --max-recipients --max-connections --max-connections-per-address --timeout --hostname --user --root --verbose --quiet --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -798,6 +798,10 @@ _minismtp() {
                     return 0
                     ;;
                 --hostname)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --user)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -893,7 +897,7 @@ _minismtp() {
             return 0
             ;;
         minismtp__subcmd__users__subcmd__add)
-            opts="-v -q -h --password-stdin --plain --root --verbose --quiet --color --help"
+            opts="-v -q -h --password-stdin --plain --scram --root --verbose --quiet --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1066,7 +1070,7 @@ _minismtp() {
             return 0
             ;;
         minismtp__subcmd__users__subcmd__passwd)
-            opts="-v -q -h --password-stdin --plain --root --verbose --quiet --color --help"
+            opts="-v -q -h --password-stdin --plain --scram --root --verbose --quiet --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

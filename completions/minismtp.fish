@@ -56,6 +56,7 @@ complete -c minismtp -n "__fish_minismtp_using_subcommand serve" -l max-connecti
 complete -c minismtp -n "__fish_minismtp_using_subcommand serve" -l max-connections-per-address -d 'How many of them may come from one address, or IPv6 network (/64). This machine may have any' -r
 complete -c minismtp -n "__fish_minismtp_using_subcommand serve" -l timeout -d 'How long to wait for a command or for more text, in seconds' -r
 complete -c minismtp -n "__fish_minismtp_using_subcommand serve" -l hostname -d 'The name that the server calls itself [default: the machine\'s name]' -r
+complete -c minismtp -n "__fish_minismtp_using_subcommand serve" -l user -d 'The user of this machine to run as, once the ports are bound; for a server started by root' -r -f -a "(__fish_complete_users)"
 complete -c minismtp -n "__fish_minismtp_using_subcommand serve" -l root -d 'The mail root: the directory that holds `logincred.txt` and the mailboxes' -r -f -a "(__fish_complete_directories)"
 complete -c minismtp -n "__fish_minismtp_using_subcommand serve" -l color -d 'When to use colors; `auto` is on a terminal, unless `NO_COLOR` is set' -r -f -a "auto\t''
 always\t''
@@ -114,6 +115,7 @@ always\t''
 never\t''"
 complete -c minismtp -n "__fish_minismtp_using_subcommand users; and __fish_seen_subcommand_from add" -l password-stdin -d 'Read the password from standard input, one line, instead of asking for it'
 complete -c minismtp -n "__fish_minismtp_using_subcommand users; and __fish_seen_subcommand_from add" -l plain -d 'Keep the password as a readable word instead of a hash'
+complete -c minismtp -n "__fish_minismtp_using_subcommand users; and __fish_seen_subcommand_from add" -l scram -d 'Keep the password as a SCRAM-SHA-256 verifier, so that clients can log in without sending it'
 complete -c minismtp -n "__fish_minismtp_using_subcommand users; and __fish_seen_subcommand_from add" -s v -l verbose -d 'Tell more on standard error; twice, still more'
 complete -c minismtp -n "__fish_minismtp_using_subcommand users; and __fish_seen_subcommand_from add" -s q -l quiet -d 'Print only results and errors'
 complete -c minismtp -n "__fish_minismtp_using_subcommand users; and __fish_seen_subcommand_from add" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -131,6 +133,7 @@ always\t''
 never\t''"
 complete -c minismtp -n "__fish_minismtp_using_subcommand users; and __fish_seen_subcommand_from passwd" -l password-stdin -d 'Read the password from standard input, one line, instead of asking for it'
 complete -c minismtp -n "__fish_minismtp_using_subcommand users; and __fish_seen_subcommand_from passwd" -l plain -d 'Keep the password as a readable word instead of a hash'
+complete -c minismtp -n "__fish_minismtp_using_subcommand users; and __fish_seen_subcommand_from passwd" -l scram -d 'Keep the password as a SCRAM-SHA-256 verifier, so that clients can log in without sending it'
 complete -c minismtp -n "__fish_minismtp_using_subcommand users; and __fish_seen_subcommand_from passwd" -s v -l verbose -d 'Tell more on standard error; twice, still more'
 complete -c minismtp -n "__fish_minismtp_using_subcommand users; and __fish_seen_subcommand_from passwd" -s q -l quiet -d 'Print only results and errors'
 complete -c minismtp -n "__fish_minismtp_using_subcommand users; and __fish_seen_subcommand_from passwd" -s h -l help -d 'Print help (see more with \'--help\')'

@@ -21,6 +21,7 @@ mod dialog;
 mod mailbox;
 mod man;
 mod password;
+mod privileges;
 pub mod report;
 mod root;
 mod send;

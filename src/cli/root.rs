@@ -59,6 +59,18 @@ impl Root {
         }
     }
 
+    /// The number of the user whom the root belongs to; `None` where it is missing.
+    pub(super) fn owner(&self) -> Result<Option<u32>, Failure> {
+        use std::os::unix::fs::MetadataExt;
+        if !self.exists()? {
+            return Ok(None);
+        }
+        match std::fs::metadata(&self.0) {
+            Ok(found) => Ok(Some(found.uid())),
+            Err(error) => Err(self.failure(ExitStatus::InputOutput, "open", &error)),
+        }
+    }
+
     fn exists(&self) -> Result<bool, Failure> {
         match std::fs::metadata(&self.0) {
             Ok(found) if found.is_dir() => Ok(true),

@@ -11,16 +11,18 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::Global;
+use super::privileges::{self, SystemUser};
 use super::report::{ExitStatus, Failure, Output};
+use super::root::Root;
 use crate::address::is_domain;
-use crate::credentials::{Credentials, CredentialsFile};
+use crate::credentials::{CREDENTIALS_FILE, Credentials, CredentialsFile};
 use crate::mailbox::file::FileStore;
 use crate::mailbox::{Store, StoreError};
 use crate::maillog::{Level, Log};
 use crate::pop3;
 use crate::server::delivery::Policy;
 use crate::server::limits::CONNECTIONS_PER_ADDRESS_MAX;
-use crate::server::{Configuration, ListenError, Protocol, Server, runtime};
+use crate::server::{Configuration, ListenError, Protocol, Server, Sockets, runtime};
 use crate::smtp::limits;
 use crate::smtp::server::Settings;
 
@@ -62,7 +64,10 @@ Examples:
       minismtp serve --lmtp-socket /run/minismtp/lmtp
 
   For a home network, only for two domains:
-      minismtp serve --port 25 --host 0.0.0.0 --host :: --domain home.arpa --domain example.org")]
+      minismtp serve --port 25 --host 0.0.0.0 --host :: --domain home.arpa --domain example.org
+
+  The same, started by root and run as the user `mail`, who owns the mail root:
+      minismtp serve --port 25 --host 0.0.0.0 --host :: --user mail --root /var/lib/minismtp")]
 pub(crate) struct Args {
     /// The port to listen on, as NITC's lab gives it
     #[arg(value_name = "PORT", conflicts_with = "port")]
@@ -137,6 +142,13 @@ pub(crate) struct Args {
     /// The name that the server calls itself [default: the machine's name]
     #[arg(long, value_name = "NAME", value_parser = domain)]
     hostname: Option<String>,
+
+    /// The user of this machine to run as, once the ports are bound; for a server started by root
+    ///
+    /// The mail root has to belong to that user. Root is given up for good, before the first
+    /// connection is taken.
+    #[arg(long, value_name = "NAME", value_hint = clap::ValueHint::Username)]
+    user: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -151,10 +163,24 @@ enum Auth {
 pub(super) fn run(args: &Args, global: &Global, out: &mut Output) -> Result<(), Failure> {
     let listeners = listeners(args)?;
     warn_of_lab(args, &listeners, out);
-    let disk = global.root()?.open()?;
+    warn_of_root(args, &listeners, out);
+    let root = global.root()?;
+    let sockets = match &args.user {
+        Some(name) => Some(bind_and_become(
+            &SystemUser::find(name)?,
+            &root,
+            &listeners,
+        )?),
+        None => None,
+    };
+    let disk = root.open()?;
     let credentials = Arc::new(CredentialsFile::new(Arc::clone(&disk)));
     let log = Log::new(level(global), Box::new(io::stderr()));
     check_users(&*credentials, args, &log)?;
+    if credentials.is_exposed()? {
+        let file = root.path().join(CREDENTIALS_FILE);
+        log.warning(&super::users::exposed(&file));
+    }
     let handles = Handles::share(args.max_connections, out);
 
     let runtime = runtime().map_err(|error| {
@@ -194,7 +220,11 @@ pub(super) fn run(args: &Args, global: &Global, out: &mut Output) -> Result<(), 
         connections_per_address_max: args.max_connections_per_address,
     };
     let served = runtime.block_on(async {
-        let server = Server::bind(configuration, credentials, store, log.clone())?;
+        let sockets = match sockets {
+            Some(sockets) => sockets,
+            None => Sockets::listen(&configuration.listeners)?,
+        };
+        let server = Server::on(sockets, configuration, credentials, store, log.clone())?;
         // Before anybody is told that we are there: a signal must not find us unprepared.
         let stop = Stop::new()?;
         for (protocol, address) in server.addresses() {
@@ -289,6 +319,26 @@ fn warn_of_lab(args: &Args, listeners: &[(Protocol, SocketAddr)], out: &mut Outp
              without a password"
         ));
     }
+}
+
+/// Who finds a hole in a server has what its user has.
+fn warn_of_root(args: &Args, listeners: &[(Protocol, SocketAddr)], out: &mut Output) {
+    let is_open = |(_, address): &(_, SocketAddr)| !address.ip().to_canonical().is_loopback();
+    if args.user.is_none() && privileges::is_root() && listeners.iter().any(is_open) {
+        out.warning("running as root; `--user NAME` runs as another user once the ports are bound");
+    }
+}
+
+/// Takes the ports that root may take, and gives root up.
+fn bind_and_become(
+    user: &SystemUser,
+    root: &Root,
+    listeners: &[(Protocol, SocketAddr)],
+) -> Result<Sockets, Failure> {
+    user.owns(root)?;
+    let sockets = Sockets::listen(listeners)?;
+    user.become_for_good()?;
+    Ok(sockets)
 }
 
 fn listeners(args: &Args) -> Result<Vec<(Protocol, SocketAddr)>, Failure> {
@@ -437,9 +487,10 @@ impl From<ListenError> for Failure {
                 "another program has that port; stop it, or take another with `--port N` \
                  (0 finds a free one)",
             ),
-            io::ErrorKind::PermissionDenied if !error.address.contains('/') => {
-                failure.hint("ports below 1024 are the system's; take another with `--port N`")
-            }
+            io::ErrorKind::PermissionDenied if !error.address.contains('/') => failure.hint(
+                "ports below 1024 are the system's; take another with `--port N`, or start it \
+                     as root with `--user NAME`",
+            ),
             io::ErrorKind::AddrNotAvailable => {
                 failure.hint("`--host` takes an address of this machine")
             }

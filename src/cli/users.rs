@@ -1,5 +1,6 @@
 //! `minismtp users`: who may have mail, and with which password.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use clap::Subcommand;
@@ -131,6 +132,12 @@ struct NewPassword {
     /// Anyone who can read `logincred.txt` then knows it. It has to be one word, without spaces.
     #[arg(long)]
     plain: bool,
+    /// Keep the password as a SCRAM-SHA-256 verifier, so that clients can log in without sending it
+    ///
+    /// The server offers SCRAM only while every user has a verifier or a readable word. A file that
+    /// is stolen gives passwords away sooner than with the usual hash.
+    #[arg(long, conflicts_with = "plain")]
+    scram: bool,
 }
 
 impl NewPassword {
@@ -138,6 +145,8 @@ impl NewPassword {
         let password = self.source.ask_new(&format!("New password for {name}: "))?;
         let kept = if self.plain {
             PasswordHash::plain(&password)
+        } else if self.scram {
+            PasswordHash::scram(&password)
         } else {
             PasswordHash::argon2id(&password)
         };
@@ -263,7 +272,18 @@ fn open_existing(root: &Root, out: &mut Output) -> Result<Option<CredentialsFile
             file.display()
         ));
     }
+    if credentials.is_exposed()? {
+        out.warning(exposed(&file));
+    }
     Ok(Some(credentials))
+}
+
+/// The warning of a credentials file that everybody may read, or others may change.
+pub(super) fn exposed(file: &Path) -> String {
+    let file = file.display();
+    format!(
+        "others can read or change the passwords in `{file}`; `chmod 600 {file}` keeps them out"
+    )
 }
 
 impl From<CredentialsError> for Failure {
@@ -385,7 +405,12 @@ mod tests {
         assert_eq!(text(users(root, false, list(true))), "[]\n[0]");
         assert!(!path.exists(), "looking makes no root");
         std::fs::create_dir(&path).unwrap();
-        let write = |text: &str| std::fs::write(path.join(CREDENTIALS_FILE), text).unwrap();
+        let write = |text: &str| {
+            let file = path.join(CREDENTIALS_FILE);
+            std::fs::write(&file, text).unwrap();
+            let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+            std::fs::set_permissions(file, private).unwrap();
+        };
         write("Andrew,x\nrubbish\nBob,y\n");
         for (case, quiet, command, expected) in [
             (

@@ -18,6 +18,7 @@ mod dialogs;
 mod lab;
 mod limits;
 mod lmtp;
+mod logins;
 mod mailbox;
 mod pop3;
 mod pop_clients;

@@ -9,7 +9,7 @@
 //!   and a bare `minismtp send` is played on a terminal, with what the reader types.
 //! - `sh`: a script to be pasted; it must succeed.
 //! - `log`: what the terminal of the running server shows from there on; `^C` stops the server.
-//! - `text`: nothing to run.
+//! - `text`, `ini`: nothing to run.
 //!
 //! Times, ids, host names and ports may differ; the port 2525 stands for a free one. Of `cargo`, only
 //! the form is checked, and the demo is run by the binary that is built already.
@@ -157,7 +157,7 @@ impl Block {
             "console" => self.commands(),
             "sh" => vec![step(Action::Script(self.lines.join("\n")), Vec::new())],
             "log" => vec![step(Action::Log, self.lines.clone())],
-            "text" => Vec::new(),
+            "text" | "ini" => Vec::new(),
             other => panic!("README.md:{}: what is a {other:?} block?", self.line),
         }
     }
@@ -501,8 +501,12 @@ fn by_session(lines: &[String]) -> BTreeMap<String, Vec<String>> {
     sessions
 }
 
+/// The lines of what was shown, but for what only root is told.
 fn lines(text: &str) -> Vec<String> {
-    text.lines().map(str::to_owned).collect()
+    text.lines()
+        .filter(|line| !line.starts_with("warning: running as root; "))
+        .map(str::to_owned)
+        .collect()
 }
 
 /// Whether a text is what the README has, apart from what may differ.
