@@ -683,7 +683,7 @@ _minismtp() {
             return 0
             ;;
         minismtp__subcmd__send)
-            opts="-v -q -h --server --user --password-file --insecure-auth --timeout --root --verbose --quiet --color --help"
+            opts="-v -q -h --server --user --password-file --insecure-auth --tls --require-tls --tls-ca --tls-fingerprint --tls-insecure --timeout --root --verbose --quiet --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -712,6 +712,29 @@ _minismtp() {
                     fi
                     return 0
                     ;;
+                --tls)
+                    COMPREPLY=($(compgen -W "starttls implicit off" -- "${cur}"))
+                    return 0
+                    ;;
+                --tls-ca)
+                    local oldifs
+                    if [ -n "${IFS+x}" ]; then
+                        oldifs="$IFS"
+                    fi
+                    IFS=$'\n'
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    if [ -n "${oldifs+x}" ]; then
+                        IFS="$oldifs"
+                    fi
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o filenames
+                    fi
+                    return 0
+                    ;;
+                --tls-fingerprint)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --timeout)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -735,7 +758,7 @@ _minismtp() {
             return 0
             ;;
         minismtp__subcmd__serve)
-            opts="-p -v -q -h --port --pop3-port --lab --lmtp-port --lmtp-socket --host --domain --catch-all --auth --max-message-size --max-recipients --max-connections --max-connections-per-address --timeout --hostname --user --root --verbose --quiet --color --help"
+            opts="-p -v -q -h --port --pop3-port --lab --lmtp-port --lmtp-socket --smtps-port --pop3s-port --tls-cert --tls-key --tls --insecure-auth --host --domain --catch-all --auth --max-message-size --max-recipients --max-connections --max-connections-per-address --timeout --hostname --user --root --verbose --quiet --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -759,6 +782,48 @@ _minismtp() {
                     ;;
                 --lmtp-socket)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --smtps-port)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --pop3s-port)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --tls-cert)
+                    local oldifs
+                    if [ -n "${IFS+x}" ]; then
+                        oldifs="$IFS"
+                    fi
+                    IFS=$'\n'
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    if [ -n "${oldifs+x}" ]; then
+                        IFS="$oldifs"
+                    fi
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o filenames
+                    fi
+                    return 0
+                    ;;
+                --tls-key)
+                    local oldifs
+                    if [ -n "${IFS+x}" ]; then
+                        oldifs="$IFS"
+                    fi
+                    IFS=$'\n'
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    if [ -n "${oldifs+x}" ]; then
+                        IFS="$oldifs"
+                    fi
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o filenames
+                    fi
+                    return 0
+                    ;;
+                --tls)
+                    COMPREPLY=($(compgen -W "self-signed" -- "${cur}"))
                     return 0
                     ;;
                 --host)
@@ -824,7 +889,7 @@ _minismtp() {
             return 0
             ;;
         minismtp__subcmd__shell)
-            opts="-v -q -h --server --user --password-file --insecure-auth --root --verbose --quiet --color --help"
+            opts="-v -q -h --server --user --password-file --insecure-auth --tls --require-tls --tls-ca --tls-fingerprint --tls-insecure --root --verbose --quiet --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -851,6 +916,29 @@ _minismtp() {
                     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
                         compopt -o filenames
                     fi
+                    return 0
+                    ;;
+                --tls)
+                    COMPREPLY=($(compgen -W "starttls implicit off" -- "${cur}"))
+                    return 0
+                    ;;
+                --tls-ca)
+                    local oldifs
+                    if [ -n "${IFS+x}" ]; then
+                        oldifs="$IFS"
+                    fi
+                    IFS=$'\n'
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    if [ -n "${oldifs+x}" ]; then
+                        IFS="$oldifs"
+                    fi
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o filenames
+                    fi
+                    return 0
+                    ;;
+                --tls-fingerprint)
+                    COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 --root)

@@ -45,6 +45,11 @@ complete -c minismtp -n "__fish_minismtp_using_subcommand serve" -s p -l port -d
 complete -c minismtp -n "__fish_minismtp_using_subcommand serve" -l pop3-port -d 'The port for access to mailboxes: POP3, and the verbs of Teena\'s lab; 0 is a free one' -r
 complete -c minismtp -n "__fish_minismtp_using_subcommand serve" -l lmtp-port -d 'The port for LMTP, over which another mail server hands over mail; 0 is a free one' -r
 complete -c minismtp -n "__fish_minismtp_using_subcommand serve" -l lmtp-socket -d 'A Unix socket for LMTP' -r -F
+complete -c minismtp -n "__fish_minismtp_using_subcommand serve" -l smtps-port -d 'The port for SMTP under TLS from the first octet; 0 is a free one' -r
+complete -c minismtp -n "__fish_minismtp_using_subcommand serve" -l pop3s-port -d 'The port for access to mailboxes under TLS from the first octet; 0 is a free one' -r
+complete -c minismtp -n "__fish_minismtp_using_subcommand serve" -l tls-cert -d 'The server\'s certificate, and those that vouch for it, in PEM; for STARTTLS, STLS and the ports under TLS' -r -F
+complete -c minismtp -n "__fish_minismtp_using_subcommand serve" -l tls-key -d 'The certificate\'s private key, in PEM, without a pass phrase' -r -F
+complete -c minismtp -n "__fish_minismtp_using_subcommand serve" -l tls -d 'Make a certificate of our own, once, and keep it in the mail root' -r -f -a "self-signed\t'Nobody vouches for it but itself'"
 complete -c minismtp -n "__fish_minismtp_using_subcommand serve" -l host -d 'An address or name of this machine to listen on; may be given more than once' -r
 complete -c minismtp -n "__fish_minismtp_using_subcommand serve" -l domain -d 'A domain whose mail is ours; may be given more than once. Without it, every domain is' -r
 complete -c minismtp -n "__fish_minismtp_using_subcommand serve" -l catch-all -d 'The user who gets mail for users that do not exist' -r
@@ -62,29 +67,44 @@ complete -c minismtp -n "__fish_minismtp_using_subcommand serve" -l color -d 'Wh
 always\t''
 never\t''"
 complete -c minismtp -n "__fish_minismtp_using_subcommand serve" -l lab -d 'Ask for no passwords at mailbox access, and let everybody there add users'
+complete -c minismtp -n "__fish_minismtp_using_subcommand serve" -l insecure-auth -d 'Take passwords in clear from other machines too, for others on the way to read'
 complete -c minismtp -n "__fish_minismtp_using_subcommand serve" -s v -l verbose -d 'Tell more on standard error; twice, still more'
 complete -c minismtp -n "__fish_minismtp_using_subcommand serve" -s q -l quiet -d 'Print only results and errors'
 complete -c minismtp -n "__fish_minismtp_using_subcommand serve" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c minismtp -n "__fish_minismtp_using_subcommand send" -l server -d 'The mail server; the port is 2525 if it is left out, and IPv6 addresses stand in brackets' -r -f -a "(__fish_print_hostnames)"
 complete -c minismtp -n "__fish_minismtp_using_subcommand send" -l user -d 'Log in as this user' -r
 complete -c minismtp -n "__fish_minismtp_using_subcommand send" -l password-file -d 'Take the password from the first line of this file' -r -F
+complete -c minismtp -n "__fish_minismtp_using_subcommand send" -l tls -d 'When the connection is under TLS [default: starttls]' -r -f -a "starttls\t'Once the server offers it'
+implicit\t'From the first octet, on a port that is meant for it'
+off\t'Never'"
+complete -c minismtp -n "__fish_minismtp_using_subcommand send" -l tls-ca -d 'Trust the authorities, or the server\'s certificate, in this PEM file and no others' -r -F
+complete -c minismtp -n "__fish_minismtp_using_subcommand send" -l tls-fingerprint -d 'Trust the certificate with this SHA-256 fingerprint and no other, whatever stands in it' -r
 complete -c minismtp -n "__fish_minismtp_using_subcommand send" -l timeout -d 'Wait no longer than this for any answer; otherwise as long as RFC 5321 wants, which is minutes' -r
 complete -c minismtp -n "__fish_minismtp_using_subcommand send" -l root -d 'The mail root: the directory that holds `logincred.txt` and the mailboxes' -r -f -a "(__fish_complete_directories)"
 complete -c minismtp -n "__fish_minismtp_using_subcommand send" -l color -d 'When to use colors; `auto` is on a terminal, unless `NO_COLOR` is set' -r -f -a "auto\t''
 always\t''
 never\t''"
 complete -c minismtp -n "__fish_minismtp_using_subcommand send" -l insecure-auth -d 'Send the password even where others may read it on its way'
+complete -c minismtp -n "__fish_minismtp_using_subcommand send" -l require-tls -d 'Go no further where the server offers no TLS'
+complete -c minismtp -n "__fish_minismtp_using_subcommand send" -l tls-insecure -d 'Do not check the certificate: others may be at the other end'
 complete -c minismtp -n "__fish_minismtp_using_subcommand send" -s v -l verbose -d 'Tell more on standard error; twice, still more'
 complete -c minismtp -n "__fish_minismtp_using_subcommand send" -s q -l quiet -d 'Print only results and errors'
 complete -c minismtp -n "__fish_minismtp_using_subcommand send" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c minismtp -n "__fish_minismtp_using_subcommand shell" -l server -d 'The server; the port is 1110 if it is left out, and IPv6 addresses stand in brackets' -r -f -a "(__fish_print_hostnames)"
 complete -c minismtp -n "__fish_minismtp_using_subcommand shell" -l user -d 'Open this user\'s mailbox at once, as `SetUser` does' -r
 complete -c minismtp -n "__fish_minismtp_using_subcommand shell" -l password-file -d 'Take the password from the first line of this file' -r -F
+complete -c minismtp -n "__fish_minismtp_using_subcommand shell" -l tls -d 'When the connection is under TLS [default: starttls]' -r -f -a "starttls\t'Once the server offers it'
+implicit\t'From the first octet, on a port that is meant for it'
+off\t'Never'"
+complete -c minismtp -n "__fish_minismtp_using_subcommand shell" -l tls-ca -d 'Trust the authorities, or the server\'s certificate, in this PEM file and no others' -r -F
+complete -c minismtp -n "__fish_minismtp_using_subcommand shell" -l tls-fingerprint -d 'Trust the certificate with this SHA-256 fingerprint and no other, whatever stands in it' -r
 complete -c minismtp -n "__fish_minismtp_using_subcommand shell" -l root -d 'The mail root: the directory that holds `logincred.txt` and the mailboxes' -r -f -a "(__fish_complete_directories)"
 complete -c minismtp -n "__fish_minismtp_using_subcommand shell" -l color -d 'When to use colors; `auto` is on a terminal, unless `NO_COLOR` is set' -r -f -a "auto\t''
 always\t''
 never\t''"
 complete -c minismtp -n "__fish_minismtp_using_subcommand shell" -l insecure-auth -d 'Send the password even where others may read it on its way'
+complete -c minismtp -n "__fish_minismtp_using_subcommand shell" -l require-tls -d 'Go no further where the server offers no TLS'
+complete -c minismtp -n "__fish_minismtp_using_subcommand shell" -l tls-insecure -d 'Do not check the certificate: others may be at the other end'
 complete -c minismtp -n "__fish_minismtp_using_subcommand shell" -s v -l verbose -d 'Tell more on standard error; twice, still more'
 complete -c minismtp -n "__fish_minismtp_using_subcommand shell" -s q -l quiet -d 'Print only results and errors'
 complete -c minismtp -n "__fish_minismtp_using_subcommand shell" -s h -l help -d 'Print help (see more with \'--help\')'

@@ -108,6 +108,14 @@ impl Log {
         );
     }
 
+    /// Another certificate is shown from now on.
+    pub fn certificate(&self, fingerprint: &dyn fmt::Display) {
+        self.line(
+            Level::Mail,
+            format_args!("certificate sha256={fingerprint}"),
+        );
+    }
+
     /// The server was told to stop.
     pub fn stopping(&self, sessions: usize) {
         self.line(Level::Mail, format_args!("stopping sessions={sessions}"));
@@ -168,6 +176,11 @@ impl SessionLog {
     /// A client connected.
     pub fn connected(&self, peer: SocketAddr) {
         self.line(Level::Mail, format_args!("connected peer={peer}"));
+    }
+
+    /// The connection is under TLS of this version.
+    pub fn secured(&self, version: &str) {
+        self.line(Level::Mail, format_args!("secured tls={version}"));
     }
 
     /// A command came.

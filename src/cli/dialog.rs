@@ -24,6 +24,7 @@ impl Dialog {
             Event::Reply(reply) => {
                 lines.extend(reply.to_string().lines().map(|line| format!("S: {line}")));
             }
+            Event::Secured(version) => lines.push(format!("   (TLS {version})")),
             Event::Content(_) | Event::Text(_) => {}
         }
         lines
@@ -73,6 +74,7 @@ mod tests {
     fn events_become_lines() {
         let mut dialog = Dialog::default();
         let lines: Vec<_> = [
+            Event::Secured("1.3"),
             Event::Reply(Reply::ehlo("mx", "c", "SIZE 1")),
             Event::AuthResponse,
             Event::Command(Command::Data),
@@ -87,6 +89,7 @@ mod tests {
         .flat_map(|event| dialog.lines(event))
         .collect();
         let expected = [
+            "   (TLS 1.3)",
             "S: 250-mx greets c",
             "S: 250 SIZE 1",
             "C: <redacted>",

@@ -15,6 +15,7 @@ use clap::{ArgAction, ColorChoice, CommandFactory, FromArgMatches, Parser, Subco
 use report::{ExitStatus, Failure, Output};
 use root::Root;
 
+mod certificate;
 mod completions;
 mod demo;
 mod dialog;
@@ -27,6 +28,7 @@ mod root;
 mod send;
 mod serve;
 mod shell;
+mod tls;
 mod users;
 
 pub use completions::completion_script;
@@ -125,7 +127,7 @@ fn run(cli: &Cli, out: &mut Output) -> Result<(), Failure> {
     match &cli.command {
         Command::Serve(args) => serve::run(args, global, out),
         Command::Send(args) => send::run(args, global, out),
-        Command::Shell(args) => shell::run(args, out),
+        Command::Shell(args) => shell::run(args, global, out),
         Command::Users(args) => users::run(args, global, out),
         Command::Mailbox(args) => mailbox::run(args, global, out),
         Command::Demo(demo::Args {}) => demo::run(out),

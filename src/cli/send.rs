@@ -12,6 +12,7 @@ use super::Global;
 use super::dialog::Dialog;
 use super::password;
 use super::report::{ExitStatus, Failure, Output};
+use super::tls;
 use crate::client::submit::{Options, submit};
 use crate::client::{DialError, ServerAddress};
 use crate::message::draft::{self, Draft, DraftError, DraftReader, Progress};
@@ -45,12 +46,13 @@ Examples:
       MINISMTP_PASSWORD='network$ecurity' minismtp send --user Stallings < message.txt
 
   Use another server:
-      minismtp send --server mail.example:587 < message.txt
+      minismtp send --server mail.example:587 --require-tls < message.txt
 
 Exit codes:
   0 sent, 64 usage, 65 incorrect format, 67 no such recipient, 68 no such host,
   69 the server refused for good, 74 cannot read the mail, 75 try again later,
-  76 the server does not speak SMTP, 77 the login failed")]
+  76 the server does not speak SMTP, or there is no TLS with it that can be trusted,
+  77 the login failed")]
 pub(crate) struct Args {
     /// The mail server; the port is 2525 if it is left out, and IPv6 addresses stand in brackets
     #[arg(
@@ -72,6 +74,9 @@ pub(crate) struct Args {
     #[command(flatten)]
     password: password::ForServer,
 
+    #[command(flatten)]
+    tls: tls::Args,
+
     /// Wait no longer than this for any answer; otherwise as long as RFC 5321 wants, which is minutes
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
     timeout: Option<u64>,
@@ -82,6 +87,7 @@ pub(super) fn run(args: &Args, global: &Global, out: &mut Output) -> Result<(), 
     let mut client = Client {
         server: &args.server,
         options: Options {
+            security: args.tls.security(global, out)?,
             is_insecure_auth_allowed: args.password.insecure_auth,
             timeout_max: args.timeout.map(Duration::from_secs),
             ..Options::default()
@@ -271,6 +277,7 @@ impl From<DialError> for Failure {
                     "`--server HOST:PORT` names the server; is it running?"
                 })
             }
+            DialError::Tls { cause, .. } => tls::failure(cause, &error),
             DialError::Network(_) => Self::new(ExitStatus::InputOutput, error),
         }
     }
@@ -299,6 +306,7 @@ fn refusal(failure: &smtp::client::Failure) -> Failure {
         }
         Cause::LoginNotOffered => told.hint("without `--user` the mail is sent without a login"),
         Cause::PasswordNotAllowed => told.hint(password::UNPROTECTED_HINT),
+        Cause::TlsNotOffered => told.hint("without `--require-tls` the mail is sent in clear"),
         _ => told,
     }
 }
@@ -311,7 +319,11 @@ fn exit_status(failure: &smtp::client::Failure) -> ExitStatus {
             _ if failure.is_transient() => ExitStatus::TryAgain,
             _ => ExitStatus::Unavailable,
         },
-        Cause::Malformed(_) | Cause::Unexpected(_) | Cause::BadChallenge => ExitStatus::Protocol,
+        Cause::Malformed(_)
+        | Cause::Unexpected(_)
+        | Cause::TlsNotOffered
+        | Cause::SpokeTooEarly
+        | Cause::BadChallenge => ExitStatus::Protocol,
         Cause::Lost | Cause::Stopped | Cause::TimedOut => ExitStatus::TryAgain,
         Cause::LoginNotOffered
         | Cause::NoCommonMechanism

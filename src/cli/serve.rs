@@ -11,6 +11,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::Global;
+use super::certificate::{self, Shown};
 use super::privileges::{self, SystemUser};
 use super::report::{ExitStatus, Failure, Output};
 use super::root::Root;
@@ -40,8 +41,10 @@ const CONNECTIONS_MAX: usize = 10_000;
 ///
 /// Prints `listening smtp ADDRESS` on standard output once it takes connections, and
 /// `listening pop3 ADDRESS` with `--pop3-port` or `--lab`, `listening lmtp ADDRESS` with
-/// `--lmtp-port` or `--lmtp-socket`; logs on standard error, a line an event. SIGTERM and SIGINT
-/// end it: messages in flight are finished, up to ten seconds, and nothing that was acknowledged is lost, then or in any crash.
+/// `--lmtp-port` or `--lmtp-socket`, and so on for `--smtps-port` and `--pop3s-port`; then, where
+/// there is one, `certificate sha256 FINGERPRINT`. Logs on standard error, a line an event. SIGTERM
+/// and SIGINT end it: messages in flight are finished, up to ten seconds, and nothing that was
+/// acknowledged is lost, then or in any crash.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
@@ -66,7 +69,11 @@ Examples:
   For a home network, only for two domains:
       minismtp serve --port 25 --host 0.0.0.0 --host :: --domain home.arpa --domain example.org
 
-  The same, started by root and run as the user `mail`, who owns the mail root:
+  With TLS, by a certificate of our own making or by one in files:
+      minismtp serve --tls self-signed --pop3-port 1110
+      minismtp serve --tls-cert fullchain.pem --tls-key privkey.pem --smtps-port 465
+
+  For a home network, started by root and run as the user `mail`, who owns the mail root:
       minismtp serve --port 25 --host 0.0.0.0 --host :: --user mail --root /var/lib/minismtp")]
 pub(crate) struct Args {
     /// The port to listen on, as NITC's lab gives it
@@ -99,6 +106,9 @@ pub(crate) struct Args {
     /// who connects to `--lmtp-port` from this machine.
     #[arg(long, value_name = "PATH")]
     lmtp_socket: Option<PathBuf>,
+
+    #[command(flatten)]
+    certificate: certificate::Args,
 
     /// An address or name of this machine to listen on; may be given more than once
     #[arg(long, value_name = "HOST", default_value = "127.0.0.1")]
@@ -163,8 +173,10 @@ enum Auth {
 pub(super) fn run(args: &Args, global: &Global, out: &mut Output) -> Result<(), Failure> {
     let listeners = listeners(args)?;
     warn_of_lab(args, &listeners, out);
+    warn_of_clear_text(args, &listeners, out);
     warn_of_root(args, &listeners, out);
     let root = global.root()?;
+    let files = args.certificate.files()?;
     let sockets = match &args.user {
         Some(name) => Some(bind_and_become(
             &SystemUser::find(name)?,
@@ -188,12 +200,17 @@ pub(super) fn run(args: &Args, global: &Global, out: &mut Output) -> Result<(), 
     })?;
     let reporter = log.clone();
     let store = FileStore::serve(
-        disk,
+        Arc::clone(&disk),
         handles.mailboxes,
         Box::new(move |finding| reporter.warning(finding)),
     )?;
     let store: Arc<dyn Store> = Arc::new(store);
     let hostname = args.hostname.clone().unwrap_or_else(hostname);
+    let shown = args
+        .certificate
+        .shown(files, &*disk, &hostname, &listeners, &log)?;
+    let fingerprint = shown.as_ref().map(|shown| shown.fingerprint);
+    let tls = shown.map(|Shown { side, .. }| side);
     let timeout = Duration::from_secs(args.timeout);
     let configuration = Configuration {
         listeners,
@@ -204,14 +221,18 @@ pub(super) fn run(args: &Args, global: &Global, out: &mut Output) -> Result<(), 
             recipients_max: args.max_recipients,
             timeout,
             login_required: args.auth == Auth::Required,
+            has_tls: tls.is_some(),
         },
         pop3: pop3::server::Settings {
             hostname,
             is_lab: args.lab,
+            has_tls: tls.is_some(),
             message_octets_max: args.max_message_size.get(),
             login_timeout: timeout,
             idle_timeout: timeout.max(pop3::limits::IDLE_TIMEOUT),
         },
+        tls,
+        is_insecure_auth_allowed: args.certificate.insecure_auth,
         policy: Policy {
             domains: args.domain.clone(),
             catch_all: args.catch_all.clone(),
@@ -232,6 +253,9 @@ pub(super) fn run(args: &Args, global: &Global, out: &mut Output) -> Result<(), 
         }
         if let Some(path) = &args.lmtp_socket {
             out.result(format_args!("listening lmtp {}", path.display()))?;
+        }
+        if let Some(fingerprint) = fingerprint {
+            out.result(format_args!("certificate sha256 {fingerprint}"))?;
         }
         server.run(stop.wait()).await;
         Ok(())
@@ -321,6 +345,23 @@ fn warn_of_lab(args: &Args, listeners: &[(Protocol, SocketAddr)], out: &mut Outp
     }
 }
 
+/// Others cannot log in without TLS, and where mail is read nothing can be done without a login.
+fn warn_of_clear_text(args: &Args, listeners: &[(Protocol, SocketAddr)], out: &mut Output) {
+    let certificate = &args.certificate;
+    let is_open = |(protocol, address): &&(Protocol, SocketAddr)| {
+        *protocol == Protocol::Pop3 && !address.ip().to_canonical().is_loopback()
+    };
+    if args.lab || certificate.is_given() || certificate.insecure_auth {
+        return;
+    }
+    if let Some((_, address)) = listeners.iter().find(is_open) {
+        out.warning(format_args!(
+            "nobody can log in to {address} from another machine, since there is no TLS; \
+             `--tls self-signed` makes a certificate"
+        ));
+    }
+}
+
 /// Who finds a hole in a server has what its user has.
 fn warn_of_root(args: &Args, listeners: &[(Protocol, SocketAddr)], out: &mut Output) {
     let is_open = |(_, address): &(_, SocketAddr)| !address.ip().to_canonical().is_loopback();
@@ -349,7 +390,10 @@ fn listeners(args: &Args) -> Result<Vec<(Protocol, SocketAddr)>, Failure> {
         (Protocol::Smtp, Some(smtp_port)),
         (Protocol::Pop3, pop3_port),
         (Protocol::Lmtp, args.lmtp_port),
-    ] {
+    ]
+    .into_iter()
+    .chain(args.certificate.ports())
+    {
         if let Some(port) = port {
             let addresses = addresses(args, port)?;
             listeners.extend(addresses.into_iter().map(|address| (protocol, address)));
@@ -415,7 +459,7 @@ impl Handles {
 }
 
 /// The machine's name, if it can stand in a greeting.
-fn hostname() -> String {
+pub(super) fn hostname() -> String {
     let name = rustix::system::uname()
         .nodename()
         .to_string_lossy()

@@ -5,10 +5,12 @@
 
 use std::collections::BTreeSet;
 
+use super::Global;
 use super::password;
 use super::report::{ExitStatus, Failure, Output};
+use super::tls;
 use crate::client::access::{self, Access, Cause};
-use crate::client::{ACCESS_PORT_DEFAULT, DialError, ServerAddress, ServerAddressError};
+use crate::client::{ACCESS_PORT_DEFAULT, DialError, ServerAddress, ServerAddressError, Tls};
 use crate::pop3::client::{Part, Request, Status};
 use words::{Menu, Reader, Typed, Word};
 
@@ -68,6 +70,9 @@ pub(crate) struct Args {
 
     #[command(flatten)]
     password: password::ForServer,
+
+    #[command(flatten)]
+    tls: tls::Args,
 }
 
 fn server(text: &str) -> Result<ServerAddress, ServerAddressError> {
@@ -75,9 +80,11 @@ fn server(text: &str) -> Result<ServerAddress, ServerAddressError> {
 }
 
 /// Runs `minismtp shell`.
-pub(super) fn run(args: &Args, out: &mut Output) -> Result<(), Failure> {
+pub(super) fn run(args: &Args, global: &Global, out: &mut Output) -> Result<(), Failure> {
+    let security = args.tls.security(global, out)?;
     let mut shell = Shell {
-        access: Access::dial(&args.server).map_err(no_connection)?,
+        access: Access::dial(&args.server, &security).map_err(no_connection)?,
+        tls: security.tls,
         args,
         reader: Reader::standard()?,
         users: BTreeSet::new(),
@@ -101,6 +108,7 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<(), Failure> {
 /// A conversation.
 struct Shell<'a> {
     access: Access,
+    tls: Tls,
     args: &'a Args,
     reader: Reader,
     /// The user ids that are known, for completion.
@@ -115,12 +123,25 @@ impl Shell<'_> {
         let greeting = greeting.map_err(|failure| no_answer(&failure))?;
         self.out.result(&greeting.line)?;
         if greeting.is_ok {
+            self.start_tls()?;
             return self.look_up_users();
         }
         Err(Failure::new(
             ExitStatus::TryAgain,
             format_args!("the server {} takes no connection now", self.args.server),
         ))
+    }
+
+    /// Begins TLS where that is wanted. On this machine there is nothing to protect, and a server
+    /// that somebody writes for the lab need not know what TLS is.
+    fn start_tls(&mut self) -> Result<(), Failure> {
+        let is_wanted = self.args.tls.is_asked_for() || !self.access.is_private();
+        let started = match self.tls {
+            Tls::IfOffered if is_wanted => self.access.start_tls(false),
+            Tls::Required => self.access.start_tls(true),
+            Tls::IfOffered | Tls::Implicit | Tls::Off => Ok(()),
+        };
+        started.map_err(|failure| no_answer(&failure))
     }
 
     /// Obeys words until Quit or the end of input.
@@ -282,6 +303,10 @@ fn no_connection(error: DialError) -> Failure {
 
 fn no_answer(failure: &access::Failure) -> Failure {
     match &failure.cause {
+        Cause::Tls(cause) => tls::failure(cause, failure),
+        Cause::TlsNotOffered | Cause::TlsRefused | Cause::SpokeTooEarly => {
+            Failure::new(ExitStatus::Protocol, failure)
+        }
         Cause::Malformed(_) => Failure::new(ExitStatus::Protocol, failure)
             .hint("`--server HOST:PORT` names the server; is that its port for mailbox access?"),
         Cause::Lost | Cause::TimedOut => {
@@ -309,6 +334,7 @@ fn disarm(octets: &mut [u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net;
     use crate::pop3::client::MalformedAnswer;
 
     #[test]
@@ -317,6 +343,9 @@ mod tests {
         for (cause, expected) in [
             (Cause::Lost, ExitStatus::TryAgain),
             (Cause::TimedOut, ExitStatus::TryAgain),
+            (Cause::TlsNotOffered, ExitStatus::Protocol),
+            (Cause::Tls(net::tls::Failure::NotTls), ExitStatus::Protocol),
+            (Cause::Tls(net::tls::Failure::Lost), ExitStatus::TryAgain),
             (
                 Cause::Malformed(MalformedAnswer { line }),
                 ExitStatus::Protocol,

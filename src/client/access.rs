@@ -7,13 +7,17 @@ use std::time::{Duration, Instant};
 
 use tokio::runtime::Runtime;
 
-use super::{DialError, ServerAddress, dial, resolve};
+use super::{DialError, Security, ServerAddress, Tls, dial, resolve, secure};
 use crate::net::stream::{Read, Stream};
+use crate::net::tls::{self, HANDSHAKE_TIMEOUT};
 use crate::pop3::client::{Conversation, MalformedAnswer, Part, Request, Status};
 use crate::pop3::limits::ANSWER_TIMEOUT;
 
 /// How long the server may take nothing of what is sent.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// How much of a list of capabilities is looked at.
+const CAPABILITIES_OCTETS_MAX: usize = 64 * 1024;
 
 /// An open connection.
 #[derive(Debug)]
@@ -21,7 +25,8 @@ pub struct Access {
     runtime: Runtime,
     stream: Stream,
     conversation: Conversation,
-    is_local: bool,
+    is_private: bool,
+    is_private_under_tls: bool,
 }
 
 /// Why there was no answer, and to what. The connection is of no more use.
@@ -40,6 +45,15 @@ pub enum Cause {
     Lost,
     /// The server took too long.
     TimedOut,
+    /// TLS is required and the server does not offer it.
+    TlsNotOffered,
+    /// The server offers TLS and does not begin it. What follows in clear may be meant for others.
+    TlsRefused,
+    /// The server, or somebody on the way, said more after agreeing to TLS: it would be taken for
+    /// said under TLS.
+    SpokeTooEarly,
+    /// TLS did not come about.
+    Tls(tls::Failure),
     /// The server said what is no answer at all.
     Malformed(MalformedAnswer),
 }
@@ -55,6 +69,13 @@ impl fmt::Display for Failure {
                 "the connection was lost before the answer to {asked} came"
             ),
             Cause::TimedOut => write!(f, "timed out waiting for the answer to {asked}"),
+            Cause::TlsNotOffered => f.write_str("the server offers no TLS, and it is required"),
+            Cause::TlsRefused => f.write_str("the server offers TLS and then refuses to begin it"),
+            Cause::SpokeTooEarly => f.write_str(
+                "something came in clear after the server had agreed to TLS; somebody may be \
+                 tampering with the connection",
+            ),
+            Cause::Tls(failure) => write!(f, "no TLS with the server: {failure}"),
             Cause::Malformed(error) => {
                 write!(f, "the server does not speak POP3: {error}")
             }
@@ -67,27 +88,70 @@ impl Access {
     ///
     /// # Errors
     ///
-    /// No connection came about.
-    pub fn dial(server: &ServerAddress) -> Result<Self, DialError> {
+    /// No connection came about, or no TLS on it where that comes first.
+    pub fn dial(server: &ServerAddress, security: &Security) -> Result<Self, DialError> {
         let addresses = resolve(server)?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .map_err(DialError::Network)?;
-        let stream = runtime.block_on(dial(server, &addresses, None))?;
-        let peer = stream.peer_addr().map_err(DialError::Network)?;
+        let socket = runtime.block_on(dial(server, &addresses, None))?;
+        let peer = socket.peer_addr().map_err(DialError::Network)?;
+        let is_private_under_tls = security.is_password_safe();
+        let is_local = peer.ip().to_canonical().is_loopback();
         Ok(Self {
-            stream: Stream::new(stream),
+            stream: runtime.block_on(secure(socket, server, security, None))?,
             runtime,
             conversation: Conversation::new(),
-            is_local: peer.ip().to_canonical().is_loopback(),
+            is_private: is_local || security.tls == Tls::Implicit && is_private_under_tls,
+            is_private_under_tls,
         })
     }
 
-    /// Whether nobody else can read what is sent: the server is on this machine.
+    /// Whether nobody else can read what is sent: the server is on this machine, or known and the
+    /// connection under TLS.
     #[must_use]
     pub fn is_private(&self) -> bool {
-        self.is_local
+        self.is_private
+    }
+
+    /// Begins TLS if the server offers it; not to be done twice.
+    ///
+    /// # Errors
+    ///
+    /// It is required and not offered, or did not come about.
+    pub fn start_tls(&mut self, is_required: bool) -> Result<(), Failure> {
+        let failure = |asked, cause| Failure { asked, cause };
+        let mut capabilities = Vec::new();
+        let status = self.ask(&Request::Capabilities, &mut |part| {
+            // A server that goes on and on is not listened to.
+            if let Part::Text(text) = part
+                && capabilities.len() < CAPABILITIES_OCTETS_MAX
+            {
+                capabilities.extend_from_slice(text);
+            }
+        })?;
+        let mut lines = capabilities.split(|&octet| octet == b'\n');
+        let is_offered =
+            status.is_ok && lines.any(|line| line.trim_ascii().eq_ignore_ascii_case(b"STLS"));
+        if !is_offered {
+            return if is_required {
+                Err(failure("CAPA", Cause::TlsNotOffered))
+            } else {
+                Ok(())
+            };
+        }
+        if !self.ask(&Request::StartTls, &mut |_| ())?.is_ok {
+            return Err(failure("STLS", Cause::TlsRefused));
+        }
+        if self.conversation.has_more() {
+            return Err(failure("STLS", Cause::SpokeTooEarly));
+        }
+        let deadline = Instant::now() + HANDSHAKE_TIMEOUT;
+        let secured = self.runtime.block_on(self.stream.secure(deadline));
+        secured.map_err(|cause| failure("STLS", Cause::Tls(cause)))?;
+        self.is_private |= self.is_private_under_tls;
+        Ok(())
     }
 
     /// Waits for the server's first words.
@@ -183,7 +247,7 @@ mod tests {
                 lines.next();
             }
         });
-        Access::dial(&address.parse().unwrap()).unwrap()
+        Access::dial(&address.parse().unwrap(), &Security::default()).unwrap()
     }
 
     #[test]

@@ -9,10 +9,14 @@ use std::fmt;
 use std::io;
 use std::net::{Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::str::FromStr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+
+use crate::net::stream::Stream;
+use crate::net::tls::{Failure, HANDSHAKE_TIMEOUT, Side};
+use crate::net::trust::{Authorities, Trust};
 
 pub mod access;
 pub mod submit;
@@ -92,6 +96,45 @@ impl fmt::Display for ServerAddress {
     }
 }
 
+/// When a connection is under TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tls {
+    /// Never.
+    Off,
+    /// As soon as the server offers it. Where it then fails, nothing more is said.
+    IfOffered,
+    /// As soon as the server offers it, and it gets nothing if it does not.
+    Required,
+    /// From the first octet (RFC 8314).
+    Implicit,
+}
+
+/// What protects a connection.
+#[derive(Clone, Debug)]
+pub struct Security {
+    /// When TLS begins.
+    pub tls: Tls,
+    /// Who is believed to be the server then.
+    pub trust: Trust,
+}
+
+impl Default for Security {
+    fn default() -> Self {
+        Self {
+            tls: Tls::IfOffered,
+            trust: Trust::Authorities(Authorities::System, None),
+        }
+    }
+}
+
+impl Security {
+    /// Whether a password may go over the connection once it is under TLS: not where anybody may
+    /// be at the other end.
+    fn is_password_safe(&self) -> bool {
+        !matches!(self.trust, Trust::Anybody)
+    }
+}
+
 /// Why a text names no server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ServerAddressError {
@@ -121,6 +164,14 @@ pub enum DialError {
         server: ServerAddress,
         /// Each address, and why it failed.
         attempts: Vec<(SocketAddr, io::Error)>,
+    },
+    /// The connection came about, and TLS on it did not.
+    #[error("no TLS with `{server}`: {cause}")]
+    Tls {
+        /// The server as it was named.
+        server: ServerAddress,
+        /// Why not.
+        cause: Failure,
     },
     /// The system gives us nothing to talk with.
     #[error("cannot use the network: {0}")]
@@ -163,6 +214,30 @@ async fn dial(
         server: server.clone(),
         attempts,
     })
+}
+
+/// Takes over a connection that was dialled, and begins TLS where that comes first.
+async fn secure(
+    socket: TcpStream,
+    server: &ServerAddress,
+    security: &Security,
+    timeout_max: Option<Duration>,
+) -> Result<Stream, DialError> {
+    let no_tls = |cause| DialError::Tls {
+        server: server.clone(),
+        cause,
+    };
+    let side = match security.tls {
+        Tls::Off => None,
+        _ => Some(Side::client(&security.trust, &server.host).map_err(no_tls)?),
+    };
+    let mut stream = Stream::new(socket).with_tls(side);
+    if security.tls == Tls::Implicit {
+        let wait = timeout_max.map_or(HANDSHAKE_TIMEOUT, |max| max.min(HANDSHAKE_TIMEOUT));
+        let secured = stream.secure(Instant::now() + wait).await;
+        secured.map_err(no_tls)?;
+    }
+    Ok(stream)
 }
 
 fn attempts_text(attempts: &[(SocketAddr, io::Error)]) -> String {

@@ -13,21 +13,23 @@ use tokio::sync::watch;
 use crate::address::is_domain;
 use crate::message::outgoing::Outgoing;
 use crate::net::drive::{Owner, drive};
-use crate::net::stream::Stream;
+use crate::net::tls::Failure;
 use crate::sasl::Login;
 use crate::secret;
 use crate::smtp::Event;
-use crate::smtp::client::{Outcome, Settings, Submission};
+use crate::smtp::client::{Outcome, Settings, StartTls, Submission};
 use crate::smtp::limits::BLOCK_TIMEOUT;
 use crate::wire::{Machine, Step};
 
-use super::{DialError, ServerAddress, dial, resolve};
+use super::{DialError, Security, ServerAddress, Tls, dial, resolve, secure};
 
 /// How to talk to a server.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
     /// Who to log in as; `None` for no login.
     pub login: Option<Login>,
+    /// What protects the connection.
+    pub security: Security,
     /// Whether the password may go over a connection that others can read.
     pub is_insecure_auth_allowed: bool,
     /// Whether each command waits for the reply to the one before; for people who watch.
@@ -41,7 +43,7 @@ pub struct Options {
 ///
 /// # Errors
 ///
-/// No connection came about. What happens on a connection is in the outcome.
+/// No connection came about, or no TLS on it. What else happens on a connection is in the outcome.
 pub fn submit(
     server: &ServerAddress,
     options: &Options,
@@ -54,15 +56,19 @@ pub fn submit(
         .build()
         .map_err(DialError::Network)?;
     runtime.block_on(async {
-        let stream = dial(server, &addresses, options.timeout_max).await?;
-        let settings = settings(&stream, options).map_err(DialError::Network)?;
+        let socket = dial(server, &addresses, options.timeout_max).await?;
+        let settings = settings(&socket, options).map_err(DialError::Network)?;
+        let stream = secure(socket, server, &options.security, options.timeout_max).await?;
         let mut submission = Submission::new(settings, message);
         let mut trace = Trace(trace);
         let write_timeout = options.timeout_max.unwrap_or(BLOCK_TIMEOUT);
         let (_run_on, stop) = watch::channel(false);
-        let stream = Stream::new(stream);
         let driven = drive(&mut submission, stream, &mut trace, stop, write_timeout).await;
-        if driven.is_err() {
+        if let Err(error) = driven {
+            if let Ok(cause) = error.downcast::<Failure>() {
+                let server = server.clone();
+                return Err(DialError::Tls { server, cause });
+            }
             conclude(&mut submission, &mut trace);
         }
         Ok(submission.outcome())
@@ -71,10 +77,19 @@ pub fn submit(
 
 fn settings(stream: &TcpStream, options: &Options) -> io::Result<Settings> {
     let is_local = stream.peer_addr()?.ip().to_canonical().is_loopback();
+    let security = &options.security;
+    let is_password_allowed = is_local || options.is_insecure_auth_allowed;
     Ok(Settings {
         hostname: own_name(stream.local_addr()?.ip()),
         login: options.login.clone(),
-        is_password_allowed: is_local || options.is_insecure_auth_allowed,
+        start_tls: match security.tls {
+            Tls::Off | Tls::Implicit => StartTls::Never,
+            Tls::IfOffered => StartTls::IfOffered,
+            Tls::Required => StartTls::Required,
+        },
+        is_secure: security.tls == Tls::Implicit,
+        is_password_allowed,
+        is_password_allowed_secured: is_password_allowed || security.is_password_safe(),
         nonce: secret::random()?,
         is_step_by_step: options.is_step_by_step,
         timeout_max: options.timeout_max,

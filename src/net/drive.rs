@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use crate::wire::{Machine, Step};
 
 use super::stream::{Read, Stream};
+use super::tls::{Failure, HANDSHAKE_TIMEOUT};
 
 /// So much at once is no command: the others get their turn before it is looked at.
 const FLOOD_OCTETS: usize = 4096;
@@ -31,7 +32,8 @@ pub trait Owner<M: Machine>: Send {
 ///
 /// # Errors
 ///
-/// The connection broke. The engine was told that the peer is gone, if it was still listening.
+/// The connection broke; or TLS did not come about, and then the cause is a [`Failure`]. The engine
+/// was told that the peer is gone, if it was still listening.
 pub async fn drive<M: Machine, O: Owner<M>>(
     machine: &mut M,
     mut stream: Stream,
@@ -69,6 +71,21 @@ pub async fn drive<M: Machine, O: Owner<M>>(
             Step::Ask(question) => {
                 let answer = owner.answer(question).await;
                 machine.answer(Instant::now(), answer);
+            }
+            Step::StartTls => {
+                let deadline = now + HANDSHAKE_TIMEOUT.min(write_timeout);
+                let secured = tokio::select! {
+                    secured = stream.secure(deadline) => secured,
+                    () = &mut told, if !is_stopping => Err(Failure::Stopped),
+                };
+                match secured {
+                    Ok(version) => machine.secured(Instant::now(), version),
+                    Err(failure) => {
+                        machine.disconnected(Instant::now());
+                        stream.close().await;
+                        return Err(io::Error::other(failure));
+                    }
+                }
             }
             Step::Wait(deadline) => {
                 let mut received = 0;

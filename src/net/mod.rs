@@ -1,4 +1,4 @@
-//! Sockets: listening, and moving octets between a connection and an engine.
+//! Sockets: listening, TLS, and moving octets between a connection and an engine.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -6,9 +6,12 @@ use std::net::{Ipv4Addr, SocketAddr};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 use tokio::net::{TcpListener, TcpStream};
 
+pub mod certificate;
 pub mod drive;
 pub mod local;
 pub mod stream;
+pub mod tls;
+pub mod trust;
 
 use local::LocalListener;
 

@@ -1,4 +1,4 @@
-//! Octets of a connection, read and written with a deadline.
+//! Octets of a connection, in clear or under TLS, read and written with a deadline.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
+
+use super::tls::{Failure, Layer, Side};
 
 /// How much is read at once.
 const READ_OCTETS: usize = 64 * 1024;
@@ -32,6 +34,9 @@ pub struct Stream {
     timer: Option<Pin<Box<Sleep>>>,
     /// Octets came and nothing was written since.
     owes_acknowledgement: bool,
+    /// How TLS would begin; `None` where it cannot.
+    side: Option<Side>,
+    tls: Option<Box<Layer>>,
 }
 
 /// What a read came to.
@@ -55,7 +60,51 @@ impl Stream {
             socket,
             timer: None,
             owes_acknowledgement: false,
+            side: None,
+            tls: None,
         }
+    }
+
+    /// The same connection, where TLS can begin.
+    #[must_use]
+    pub fn with_tls(self, side: Option<Side>) -> Self {
+        Self { side, ..self }
+    }
+
+    /// Agrees on TLS with the peer; gives its version, as in `1.3`. From then on the octets that
+    /// are read and written are those under it.
+    ///
+    /// # Errors
+    ///
+    /// There is no TLS, and the connection is of no more use than to be closed.
+    pub async fn secure(&mut self, deadline: Instant) -> Result<&'static str, Failure> {
+        let Some(side) = &self.side else {
+            return Err(Failure::Other("there is no certificate".to_owned()));
+        };
+        let mut layer = Box::new(Layer::new(side)?);
+        loop {
+            let flushed = flush(&self.socket, &mut layer, deadline).await;
+            flushed.map_err(|error| lost(&error))?;
+            if !layer.is_handshaking() {
+                break;
+            }
+            let mut received = Ok(());
+            let read = self.read(deadline, |octets| received = layer.receive(octets));
+            match read.await {
+                Ok(Read::Octets) => {}
+                Ok(Read::End) => return Err(Failure::Lost),
+                Ok(Read::TimedOut) => return Err(Failure::TimedOut),
+                Err(error) => return Err(lost(&error)),
+            }
+            if let Err(error) = received {
+                // The peer is told why, if it still listens.
+                drop(flush(&self.socket, &mut layer, deadline).await);
+                return Err(layer.failure(&error));
+            }
+        }
+        let version = layer.version();
+        self.tls = Some(layer);
+        Ok(version)
     }
 
     /// Waits for octets and hands them to `take`. May be dropped before it is done: nothing is
@@ -90,13 +139,19 @@ impl Stream {
     pub async fn write(&mut self, octets: &[u8], deadline: Instant) -> io::Result<()> {
         self.owes_acknowledgement = false;
         let mut rest = octets;
+        if let Some(layer) = &mut self.tls {
+            while !rest.is_empty() {
+                let taken = layer.send(rest)?;
+                rest = &rest[taken..];
+                flush(&self.socket, layer, deadline).await?;
+            }
+            return Ok(());
+        }
         while !rest.is_empty() {
             match self.socket.try_write(rest) {
                 Ok(written) => rest = &rest[written..],
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    let ready =
-                        tokio::time::timeout_at(deadline.into(), self.socket.writable()).await;
-                    ready.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+                    writable(&self.socket, deadline).await?;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
@@ -108,10 +163,14 @@ impl Stream {
     /// Ends the connection so that the peer gets what was written last: closing with unread
     /// input would make the system throw it away.
     pub async fn close(mut self) {
+        let deadline = Instant::now() + DRAIN_TIMEOUT;
+        if let Some(mut layer) = self.tls.take() {
+            layer.end();
+            drop(flush(&self.socket, &mut layer, deadline).await);
+        }
         if self.socket.shutdown().await.is_err() {
             return;
         }
-        let deadline = Instant::now() + DRAIN_TIMEOUT;
         let mut drained = 0;
         while drained < DRAIN_OCTETS_MAX {
             match self.read(deadline, |octets| drained += octets.len()).await {
@@ -126,6 +185,9 @@ impl Stream {
         context: &mut Context<'_>,
         take: &mut Option<impl FnOnce(&[u8])>,
     ) -> Poll<io::Result<Read>> {
+        if self.tls.is_some() {
+            return self.poll_read_secure(context, take);
+        }
         BUFFER.with_borrow_mut(|buffer| {
             let mut buffer = ReadBuf::new(buffer);
             match ready!(Pin::new(&mut self.socket).poll_read(context, &mut buffer)) {
@@ -142,6 +204,46 @@ impl Stream {
         })
     }
 
+    fn poll_read_secure(
+        &mut self,
+        context: &mut Context<'_>,
+        take: &mut Option<impl FnOnce(&[u8])>,
+    ) -> Poll<io::Result<Read>> {
+        let Some(layer) = &mut self.tls else {
+            return Poll::Ready(Ok(Read::End));
+        };
+        loop {
+            if layer.take(take) {
+                self.owes_acknowledgement = true;
+                return Poll::Ready(Ok(Read::Octets));
+            }
+            if layer.has_ended() {
+                return Poll::Ready(Ok(Read::End));
+            }
+            let received = BUFFER.with_borrow_mut(|buffer| {
+                let mut buffer = ReadBuf::new(buffer);
+                ready!(Pin::new(&mut self.socket).poll_read(context, &mut buffer))?;
+                if buffer.filled().is_empty() {
+                    return Poll::Ready(Ok(None));
+                }
+                Poll::Ready(Ok::<_, io::Error>(Some(layer.receive(buffer.filled()))))
+            });
+            let Some(received) = ready!(received)? else {
+                return Poll::Ready(Ok(Read::End));
+            };
+            // An alert, or new keys. What does not fit now goes out with the next reply.
+            if layer.wants_write() {
+                layer
+                    .write_to(&mut Socket(&self.socket))
+                    .unwrap_or_default();
+            }
+            if let Err(error) = received {
+                let error = io::Error::new(io::ErrorKind::InvalidData, error);
+                return Poll::Ready(Err(error));
+            }
+        }
+    }
+
     /// Ready once the deadline has passed.
     fn poll_timer(&mut self, context: &mut Context<'_>, deadline: Instant) -> Poll<()> {
         let timer = match &mut self.timer {
@@ -156,5 +258,50 @@ impl Stream {
             timer.as_mut().reset(deadline.into());
         }
         Poll::Pending
+    }
+}
+
+/// Writes what the layer has for the network.
+async fn flush(socket: &TcpStream, layer: &mut Layer, deadline: Instant) -> io::Result<()> {
+    while layer.wants_write() {
+        match layer.write_to(&mut Socket(socket)) {
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                writable(socket, deadline).await?;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Waits until the peer takes more.
+async fn writable(socket: &TcpStream, deadline: Instant) -> io::Result<()> {
+    let ready = tokio::time::timeout_at(deadline.into(), socket.writable()).await;
+    ready.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
+}
+
+fn lost(error: &io::Error) -> Failure {
+    match error.kind() {
+        io::ErrorKind::TimedOut => Failure::TimedOut,
+        _ => Failure::Lost,
+    }
+}
+
+/// Takes what the system has room for, and never waits.
+struct Socket<'a>(&'a TcpStream);
+
+impl io::Write for Socket<'_> {
+    fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
+        self.0.try_write(octets)
+    }
+
+    fn write_vectored(&mut self, pieces: &[io::IoSlice<'_>]) -> io::Result<usize> {
+        self.0.try_write_vectored(pieces)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }

@@ -5,7 +5,7 @@
 //! [`Part`]s: a status line and, where the request calls for it, text up to a lone full stop. Text
 //! comes in pieces, LF line ends, so that a message of any size needs no room.
 //!
-//! The verbs are Teena's; only `PASS` is of RFC 1939.
+//! The verbs are Teena's; only `PASS` is of RFC 1939, `CAPA` of RFC 2449 and `STLS` of RFC 2595.
 
 use std::fmt;
 
@@ -27,6 +27,10 @@ pub enum Request {
     AddUser(String),
     /// `USER`: whose mailbox it is to be.
     User(String),
+    /// `CAPA`: what the server can do (RFC 2449).
+    Capabilities,
+    /// `STLS`: TLS begins with what follows the answer (RFC 2595 §4).
+    StartTls,
     /// `PASS`: the proof.
     Pass(Secret),
     /// `READM`: the current message, and on to the next.
@@ -51,6 +55,8 @@ impl Request {
             Self::ListUsers => "LSTU",
             Self::AddUser(_) => "ADDU",
             Self::User(_) => "USER",
+            Self::Capabilities => "CAPA",
+            Self::StartTls => "STLS",
             Self::Pass(_) => "PASS",
             Self::Read => "READM",
             Self::Delete => "DELM",
@@ -63,7 +69,7 @@ impl Request {
 
     /// Whether text follows where the answer is good.
     fn has_text(&self) -> bool {
-        *self == Self::Read
+        matches!(self, Self::Read | Self::Capabilities)
     }
 
     fn encode(&self) -> Vec<u8> {
@@ -184,6 +190,12 @@ impl Conversation {
     /// Takes octets that arrived.
     pub fn receive(&mut self, octets: &[u8]) {
         self.input.push(octets);
+    }
+
+    /// Whether more came than was asked for.
+    #[must_use]
+    pub fn has_more(&self) -> bool {
+        self.is_answered() && !self.input.is_empty()
     }
 
     /// Whether the answer is whole.

@@ -42,6 +42,8 @@ pub enum Command {
     Send(String, Option<Text>),
     /// STAT.
     Stat,
+    /// STLS (RFC 2595 §4).
+    Stls,
     /// TOP: the header section and as many lines of the body.
     Top(usize, u64),
     /// UIDL: the unique-id of one message, or of all.
@@ -131,6 +133,7 @@ impl fmt::Display for Command {
             Self::Send(receiver, None) => write!(f, "SEND {receiver}"),
             Self::Send(receiver, Some(text)) => write!(f, "SEND {receiver} {text:?}"),
             Self::Stat => f.write_str("STAT"),
+            Self::Stls => f.write_str("STLS"),
             Self::Top(number, lines) => write!(f, "TOP {number} {lines}"),
             Self::Uidl(None) => f.write_str("UIDL"),
             Self::Uidl(Some(number)) => write!(f, "UIDL {number}"),
@@ -171,6 +174,7 @@ fn words(verb: &[u8], argument: &[u8]) -> Result<Command, Reply> {
         "RETR" => Ok(Command::Retr(number(argument, Reply::RETR_SYNTAX)?)),
         "RSET" => alone(Command::Rset, argument),
         "STAT" => alone(Command::Stat, argument),
+        "STLS" => alone(Command::Stls, argument),
         "TOP" => top(argument),
         "UIDL" => Ok(Command::Uidl(optional_number(
             argument,
@@ -180,7 +184,6 @@ fn words(verb: &[u8], argument: &[u8]) -> Result<Command, Reply> {
         "USER" => Ok(Command::User(argument.to_owned())),
         "UTF8" => alone(Command::Utf8, argument),
         "APOP" => Err(Reply::NO_APOP),
-        "STLS" => Err(Reply::NO_STLS),
         _ => Err(Reply::UNRECOGNISED),
     }
 }
@@ -317,7 +320,7 @@ mod tests {
             ("PASS a\nDELE 1", Reply::BAD_CHARACTER),
             ("SEND bob a\rb", Reply::BAD_CHARACTER),
             ("APOP bob c4c9334bac560ecc979e58001b3e22fb", Reply::NO_APOP),
-            ("STLS", Reply::NO_STLS),
+            ("STLS now", Reply::NO_ARGUMENT),
             ("ADDU", Reply::ADDU_SYNTAX),
             ("AUTH", Reply::AUTH_SYNTAX),
             ("AUTH PLAIN a b", Reply::AUTH_SYNTAX),

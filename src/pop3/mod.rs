@@ -13,9 +13,9 @@
 //! ```
 //!
 //! Supported: USER PASS STAT LIST RETR TOP UIDL DELE NOOP RSET QUIT, CAPA (RFC 2449), AUTH PLAIN
-//! (RFC 5034), UTF8 (RFC 6856), response codes (RFC 2449, RFC 3206) and pipelining; and LSTU ADDU
-//! READM DELM SEND DONEU. APOP needs passwords in clear on the server, and STLS a certificate:
-//! both are refused.
+//! (RFC 5034), STLS (RFC 2595), UTF8 (RFC 6856), response codes (RFC 2449, RFC 3206) and pipelining;
+//! and LSTU ADDU READM DELM SEND DONEU. APOP needs passwords in clear on the server and is refused.
+//! STLS leads back to where Authorization began, with all forgotten that was said before.
 //!
 //! Where the two protocols meet:
 //!
@@ -50,4 +50,6 @@ pub enum Event {
     Content(u64),
     /// A reply, or the first line of one.
     Reply(Reply),
+    /// TLS is there, of this version.
+    Secured(&'static str),
 }

@@ -31,6 +31,8 @@ enum Indicator {
 impl Reply {
     /// NOOP, UTF8.
     pub const OK: Self = Self::ok("");
+    /// STLS. The next octets are the handshake's.
+    pub const BEGIN_TLS: Self = Self::ok("begin TLS");
     /// QUIT.
     pub const GOODBYE: Self = Self::ok("goodbye");
     /// The first line of LIST and UIDL for all messages.
@@ -109,6 +111,13 @@ impl Reply {
     pub const NO_APOP: Self = Self::err("", "APOP is not offered, use USER or AUTH PLAIN");
     /// There is no certificate.
     pub const NO_STLS: Self = Self::err("", "STLS is not offered");
+    /// STLS under TLS.
+    pub const ALREADY_SECURE: Self = Self::err("", "TLS is active already");
+    /// Something came right behind STLS. It would be taken for said under TLS, whoever said it.
+    pub const PIPELINED_STLS: Self =
+        Self::err("", "nothing may follow STLS before its answer, closing");
+    /// A login on a connection that others may read.
+    pub const NEEDS_TLS: Self = Self::err("", "encryption required to log in, STLS first");
     /// ADDU without a name.
     pub const ADDU_SYNTAX: Self = Self::err("", "Syntax: ADDU userid");
     /// AUTH without a mechanism, or with more than a response.

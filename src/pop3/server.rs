@@ -18,7 +18,7 @@ use crate::secret::Secret;
 use crate::user::UserName;
 use crate::wire::dot::Encoder;
 use crate::wire::line::{Line, LineBuffer, printable};
-use crate::wire::{Machine, Step};
+use crate::wire::{Channel, Machine, Step};
 
 use super::Event;
 use super::command::{Command, Text};
@@ -36,6 +36,8 @@ pub struct Settings {
     pub hostname: String,
     /// Whether this is Teena's lab: no passwords, and users are added over the wire.
     pub is_lab: bool,
+    /// Whether there is a certificate, so that TLS can begin.
+    pub has_tls: bool,
     /// The largest message that SEND takes, in octets with CRLF.
     pub message_octets_max: u64,
     /// How long to wait for a command before a mailbox is open.
@@ -154,6 +156,7 @@ pub struct Session {
     settings: Arc<Settings>,
     /// The ways to log in that are offered.
     mechanisms: &'static [Mechanism],
+    channel: Channel,
     input: LineBuffer,
     output: Vec<u8>,
     events: VecDeque<Event>,
@@ -190,6 +193,8 @@ enum Stage {
     Transfer(Maildrop, Transfer),
     /// After SEND: every line is text.
     Incoming(Maildrop, Incoming),
+    /// After the answer to STLS: what comes is the handshake's, none of ours.
+    Securing,
     /// The last reply is given.
     Closed,
 }
@@ -264,13 +269,14 @@ enum Pending {
 impl Session {
     /// Begins with the greeting.
     #[must_use]
-    pub fn new(settings: Arc<Settings>, now: Instant) -> Self {
+    pub fn new(settings: Arc<Settings>, channel: Channel, now: Instant) -> Self {
         let mut session = Self {
             began: now,
             login_began: now,
             deadline: now + settings.login_timeout,
             settings,
             mechanisms: &Mechanism::WITH_PASSWORD,
+            channel,
             input: LineBuffer::default(),
             output: Vec::new(),
             events: VecDeque::new(),
@@ -304,6 +310,10 @@ impl Session {
             Stage::Transfer(maildrop, transfer) => {
                 self.stage = Stage::Transfer(maildrop, transfer);
                 self.ask(Question::ReadOn, Pending::Read);
+            }
+            Stage::Securing => {
+                self.stage = Stage::Securing;
+                return false;
             }
             stage => {
                 let is_text = matches!(stage, Stage::Incoming(..));
@@ -389,7 +399,7 @@ impl Session {
 
     fn timeout(&self) -> Duration {
         match self.stage {
-            Stage::Authorization(_) | Stage::Login(_) | Stage::Closed => {
+            Stage::Authorization(_) | Stage::Login(_) | Stage::Securing | Stage::Closed => {
                 self.settings.login_timeout
             }
             Stage::Transaction(_)
@@ -431,6 +441,12 @@ impl Session {
     fn command(&mut self, command: Command) {
         let is_lab = self.settings.is_lab;
         match (self.take_stage(), command) {
+            (Stage::Authorization(_), Command::Stls) => self.start_tls(),
+            (Stage::Authorization(_), Command::User(_) | Command::Pass(_) | Command::Auth(..))
+                if !self.may_log_in() =>
+            {
+                self.refuse_command(Reply::NEEDS_TLS);
+            }
             (Stage::Authorization(Some(user)), Command::Pass(password)) => {
                 self.ask(Question::Login(Login { user, password }), Pending::Login);
             }
@@ -471,7 +487,11 @@ impl Session {
             }
             (
                 stage @ Stage::Transaction(_),
-                Command::User(_) | Command::Pass(_) | Command::Auth(..) | Command::Utf8,
+                Command::User(_)
+                | Command::Pass(_)
+                | Command::Auth(..)
+                | Command::Stls
+                | Command::Utf8,
             ) => self.keep(stage, Reply::ALREADY_OPEN),
             (Stage::Transaction(maildrop), command) => self.transaction(maildrop, command),
 
@@ -564,17 +584,45 @@ impl Session {
 
     /// RFC 2449 §6. What holds before the login is listed after it too.
     fn capabilities(&mut self) {
-        // LOGIN is not for POP3, which has USER and PASS; in the lab, nobody has anything to prove.
-        let sasl = if self.mechanisms.contains(&Mechanism::ScramSha256) && !self.settings.is_lab {
-            "SASL SCRAM-SHA-256 PLAIN"
-        } else {
-            "SASL PLAIN"
-        };
-        self.line(format_args!("TOP\r\nUSER\r\n{sasl}"));
+        self.output.extend_from_slice(b"TOP\r\n");
+        if self.may_log_in() {
+            // LOGIN is not for POP3, which has USER and PASS; in the lab, nobody has anything to
+            // prove.
+            let has_scram = self.mechanisms.contains(&Mechanism::ScramSha256);
+            let scram = if has_scram && !self.settings.is_lab {
+                " SCRAM-SHA-256"
+            } else {
+                ""
+            };
+            self.line(format_args!("USER\r\nSASL{scram} PLAIN"));
+        }
+        let is_authorization = matches!(self.stage, Stage::Authorization(_));
+        if is_authorization && self.settings.has_tls && self.channel != Channel::Secure {
+            self.output.extend_from_slice(b"STLS\r\n");
+        }
         self.output.extend_from_slice(
-            b"RESP-CODES\r\nAUTH-RESP-CODE\r\nPIPELINING\r\n\
-              EXPIRE NEVER\r\nUIDL\r\nUTF8 USER\r\nIMPLEMENTATION minismtp\r\n.\r\n",
+            b"RESP-CODES\r\nAUTH-RESP-CODE\r\nPIPELINING\r\nEXPIRE NEVER\r\nUIDL\r\n\
+              UTF8 USER\r\nIMPLEMENTATION minismtp\r\n.\r\n",
         );
+    }
+
+    /// Whether a login is taken on this connection. The lab has none that could be overheard.
+    fn may_log_in(&self) -> bool {
+        self.settings.is_lab || self.channel.may_carry_passwords()
+    }
+
+    /// RFC 2595 §4.
+    fn start_tls(&mut self) {
+        if self.channel == Channel::Secure {
+            self.refuse_command(Reply::ALREADY_SECURE);
+        } else if !self.settings.has_tls {
+            self.refuse_command(Reply::NO_STLS);
+        } else if !self.input.is_empty() {
+            // Somebody on the way may have added it, to have it obeyed under the client's name.
+            self.close(Reply::PIPELINED_STLS);
+        } else {
+            self.stay(Stage::Securing, Reply::BEGIN_TLS);
+        }
     }
 
     fn auth(&mut self, mechanism: &str, initial: Option<Secret>) {
@@ -955,7 +1003,9 @@ impl Machine for Session {
     type Event = Event;
 
     fn receive(&mut self, _now: Instant, octets: &[u8]) {
-        self.input.push(octets);
+        if !matches!(self.stage, Stage::Securing) {
+            self.input.push(octets);
+        }
     }
 
     fn disconnected(&mut self, _now: Instant) {
@@ -989,6 +1039,14 @@ impl Machine for Session {
         self.set_deadline(now);
     }
 
+    fn secured(&mut self, now: Instant, version: &'static str) {
+        self.channel = Channel::Secure;
+        self.events.push_back(Event::Secured(version));
+        self.input = LineBuffer::default();
+        self.stage = Stage::Authorization(None);
+        self.deadline = now + self.timeout();
+    }
+
     fn stop(&mut self, _now: Instant) {
         self.stopping = true;
     }
@@ -1012,6 +1070,9 @@ impl Machine for Session {
             }
             if is_closed || self.disconnected {
                 return Step::Close;
+            }
+            if matches!(self.stage, Stage::Securing) {
+                return Step::StartTls;
             }
             if now < self.deadline {
                 return Step::Wait(self.deadline);
@@ -1294,6 +1355,7 @@ mod tests {
                         let answer = self.answer(question);
                         session.answer(now, answer);
                     }
+                    Step::StartTls => session.secured(now, "1.3"),
                     Step::Wait(_) => return false,
                     Step::Close => return true,
                 }
@@ -1310,6 +1372,7 @@ mod tests {
         Arc::new(Settings {
             hostname: "mx.example".to_owned(),
             is_lab,
+            has_tls: false,
             message_octets_max: 1000,
             login_timeout: Duration::from_secs(60),
             idle_timeout: limits::IDLE_TIMEOUT,
@@ -1318,7 +1381,7 @@ mod tests {
 
     fn session(is_lab: bool) -> (Session, Instant) {
         let now = Instant::now();
-        (Session::new(settings(is_lab), now), now)
+        (Session::new(settings(is_lab), Channel::Private, now), now)
     }
 
     /// Plays what a client sends, in pieces of this size; gives what the server said, whether it
@@ -1446,6 +1509,109 @@ mod tests {
             ],
         );
         assert_eq!(changes, ["close [2]"]);
+    }
+
+    /// A session where TLS can begin: what it says to some octets, what it wants at the end.
+    struct Secured {
+        session: Session,
+        now: Instant,
+    }
+
+    impl Secured {
+        fn new(is_lab: bool) -> Self {
+            let now = Instant::now();
+            let settings = Settings {
+                has_tls: true,
+                ..(*settings(is_lab)).clone()
+            };
+            let session = Session::new(Arc::new(settings), Channel::Open, now);
+            let mut secured = Self { session, now };
+            assert!(secured.say("").starts_with("+OK"));
+            secured
+        }
+
+        fn say(&mut self, octets: &str) -> String {
+            self.session.receive(self.now, octets.as_bytes());
+            let mut said = String::new();
+            loop {
+                match self.session.step(self.now) {
+                    Step::Send(octets) => said += std::str::from_utf8(&octets).unwrap(),
+                    Step::Ask(question) => {
+                        let answer = Office::new().answer(question);
+                        self.session.answer(self.now, answer);
+                    }
+                    Step::StartTls => return said + "(handshake)",
+                    Step::Wait(_) => return said,
+                    Step::Close => return said + "(closes)",
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn passwords_are_for_tls_only() {
+        let mut secured = Secured::new(false);
+        let said = secured.say("CAPA\r\n");
+        assert!(said.contains("\r\nSTLS\r\n"), "{said}");
+        assert!(
+            !said.contains("\r\nUSER\r\n") && !said.contains("SASL"),
+            "{said}"
+        );
+        let refused = "-ERR encryption required to log in, STLS first\r\n";
+        for line in [
+            "USER andrew",
+            "PASS two  words ",
+            "AUTH PLAIN",
+            "AUTH SCRAM-SHA-256",
+        ] {
+            assert_eq!(secured.say(&format!("{line}\r\n")), refused, "{line}");
+        }
+        assert_eq!(secured.say("STLS\r\n"), "+OK begin TLS\r\n(handshake)");
+        // What comes in clear now is the handshake's, whoever sent it.
+        secured.session.receive(secured.now, b"USER andrew\r\n");
+        secured.session.secured(secured.now, "1.3");
+        assert_eq!(secured.say(""), "", "there is no second greeting");
+        let said = secured.say("CAPA\r\n");
+        assert!(
+            !said.contains("STLS") && said.contains("\r\nUSER\r\nSASL PLAIN\r\n"),
+            "{said}"
+        );
+        assert_eq!(secured.say("STLS\r\n"), "-ERR TLS is active already\r\n");
+        assert!(
+            secured
+                .say("PASS two  words \r\n")
+                .starts_with("-ERR log in first")
+        );
+        assert!(secured.say("USER andrew\r\n").starts_with("+OK"));
+        assert!(
+            secured
+                .say("PASS two  words \r\n")
+                .starts_with("+OK Andrew has 3")
+        );
+        assert!(
+            secured
+                .say("STLS\r\n")
+                .starts_with("-ERR a mailbox is open")
+        );
+    }
+
+    #[test]
+    fn what_stands_behind_stls_ends_the_session() {
+        let mut secured = Secured::new(false);
+        assert_eq!(
+            secured.say("STLS\r\nUSER andrew\r\n"),
+            "-ERR nothing may follow STLS before its answer, closing\r\n(closes)"
+        );
+    }
+
+    #[test]
+    fn the_lab_needs_no_tls() {
+        let mut secured = Secured::new(true);
+        assert!(
+            secured
+                .say("USER andrew\r\n")
+                .starts_with("+OK Andrew has 3")
+        );
     }
 
     #[test]
@@ -1832,7 +1998,7 @@ mod tests {
                     let answer = office.answer(question);
                     session.answer(now, answer);
                 }
-                Step::Wait(_) => panic!("goes on"),
+                Step::Wait(_) | Step::StartTls => panic!("goes on"),
                 Step::Close => break,
             }
         }

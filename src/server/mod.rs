@@ -14,14 +14,17 @@ use tokio::task::JoinSet;
 
 use crate::credentials::Credentials;
 use crate::mailbox::Store;
-use crate::maillog::Log;
+use crate::maillog::{Log, SessionLog};
 use crate::net::drive::drive;
 use crate::net::local::LocalListener;
 use crate::net::stream::Stream;
+use crate::net::tls::{Failure, HANDSHAKE_TIMEOUT, Side};
 use crate::net::{self, Listener};
 use crate::pop3;
 use crate::smtp;
+use crate::wire::Channel;
 
+pub mod certificates;
 pub mod delivery;
 mod door;
 mod failures;
@@ -38,8 +41,12 @@ pub enum Protocol {
     Lmtp,
     /// Mailbox access: POP3 and the verbs of Teena's lab.
     Pop3,
+    /// The same, under TLS from the first octet (RFC 8314).
+    Pop3s,
     /// Mail comes in.
     Smtp,
+    /// The same, under TLS from the first octet (RFC 8314).
+    Smtps,
 }
 
 impl Protocol {
@@ -49,8 +56,16 @@ impl Protocol {
         match self {
             Self::Lmtp => "lmtp",
             Self::Pop3 => "pop3",
+            Self::Pop3s => "pop3s",
             Self::Smtp => "smtp",
+            Self::Smtps => "smtps",
         }
+    }
+
+    /// Whether TLS begins before anything is said.
+    #[must_use]
+    pub fn is_under_tls(self) -> bool {
+        matches!(self, Self::Pop3s | Self::Smtps)
     }
 }
 
@@ -65,6 +80,10 @@ pub struct Configuration {
     pub smtp: smtp::server::Settings,
     /// What POP3 sessions offer and allow.
     pub pop3: pop3::server::Settings,
+    /// What TLS begins with; `None` for no TLS.
+    pub tls: Option<Side>,
+    /// Whether passwords are taken in clear from other machines too.
+    pub is_insecure_auth_allowed: bool,
     /// Whose mail is taken.
     pub policy: Policy,
     /// How many connections there may be at once.
@@ -87,6 +106,8 @@ struct Shared {
     /// For a mail server of this machine: it knows whom it takes mail from.
     lmtp: Arc<smtp::server::Settings>,
     pop3: Arc<pop3::server::Settings>,
+    tls: Option<Side>,
+    is_insecure_auth_allowed: bool,
     office: Arc<Office>,
     store: Arc<dyn Store>,
     sessions: AtomicU64,
@@ -97,6 +118,15 @@ impl Shared {
     /// A number for the next session.
     fn number(&self) -> u64 {
         self.sessions.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Who can listen on a connection that is in clear.
+    fn channel(&self, peer: SocketAddr) -> Channel {
+        if self.is_insecure_auth_allowed || peer.ip().to_canonical().is_loopback() {
+            Channel::Private
+        } else {
+            Channel::Open
+        }
     }
 }
 
@@ -213,6 +243,8 @@ impl Server {
             smtp: Arc::new(configuration.smtp),
             lmtp: Arc::new(lmtp),
             pop3: Arc::new(configuration.pop3),
+            tls: configuration.tls,
+            is_insecure_auth_allowed: configuration.is_insecure_auth_allowed,
             office: Arc::new(office),
             store,
             sessions: AtomicU64::new(0),
@@ -300,14 +332,14 @@ fn begin(
     shared: &Arc<Shared>,
     stopping: &watch::Receiver<bool>,
 ) {
-    let stream = Stream::new(stream);
+    let stream = Stream::new(stream).with_tls(shared.tls.clone());
     let place = match shared.places.take(peer) {
         Ok(place) => place,
         Err(full) => return turn_away(stream, protocol, peer, shared, full),
     };
     let entrance = match protocol {
-        Protocol::Lmtp | Protocol::Smtp => None,
-        Protocol::Pop3 => match shared.places.take_before_login() {
+        Protocol::Lmtp | Protocol::Smtp | Protocol::Smtps => None,
+        Protocol::Pop3 | Protocol::Pop3s => match shared.places.take_before_login() {
             None => return turn_away(stream, protocol, peer, shared, Full::All),
             entrance => entrance,
         },
@@ -317,8 +349,10 @@ fn begin(
     tokio::spawn(async move {
         let presence = shared.office.enter();
         match protocol {
-            Protocol::Pop3 => serve_pop3(stream, peer, entrance, &shared, stopping).await,
-            Protocol::Lmtp | Protocol::Smtp => {
+            Protocol::Pop3 | Protocol::Pop3s => {
+                serve_pop3(stream, protocol, peer, entrance, &shared, stopping).await;
+            }
+            Protocol::Lmtp | Protocol::Smtp | Protocol::Smtps => {
                 serve_smtp(stream, protocol, peer, &shared, stopping).await;
             }
         }
@@ -326,8 +360,40 @@ fn begin(
     });
 }
 
+/// Begins TLS where that comes first; gives the connection, and who can listen on it.
+async fn open(
+    mut stream: Stream,
+    protocol: Protocol,
+    peer: SocketAddr,
+    shared: &Shared,
+    log: &SessionLog,
+    stopping: &watch::Receiver<bool>,
+) -> Option<(Stream, Channel)> {
+    log.connected(peer);
+    if !protocol.is_under_tls() {
+        return Some((stream, shared.channel(peer)));
+    }
+    let mut stopping = stopping.clone();
+    let secured = tokio::select! {
+        secured = stream.secure(Instant::now() + HANDSHAKE_TIMEOUT) => secured,
+        _ = stopping.wait_for(|is_stopping| *is_stopping) => Err(Failure::Stopped),
+    };
+    match secured {
+        Ok(version) => {
+            log.secured(version);
+            Some((stream, Channel::Secure))
+        }
+        Err(failure) => {
+            stream.close().await;
+            log.closed(Some(&io::Error::other(failure)));
+            None
+        }
+    }
+}
+
 async fn serve_pop3(
     stream: Stream,
+    protocol: Protocol,
     peer: SocketAddr,
     entrance: Option<OwnedSemaphorePermit>,
     shared: &Shared,
@@ -336,8 +402,11 @@ async fn serve_pop3(
     let office = Arc::clone(&shared.office);
     let clerk = retrieval::Clerk::new(office, shared.number(), peer);
     let mut clerk = clerk.at_entrance(entrance);
-    clerk.log().connected(peer);
-    let mut session = pop3::server::Session::new(Arc::clone(&shared.pop3), Instant::now())
+    let opened = open(stream, protocol, peer, shared, clerk.log(), &stopping).await;
+    let Some((stream, channel)) = opened else {
+        return;
+    };
+    let mut session = pop3::server::Session::new(Arc::clone(&shared.pop3), channel, Instant::now())
         .offering(shared.office.mechanisms());
     let timeout = shared.pop3.login_timeout;
     let driven = drive(&mut session, stream, &mut clerk, stopping, timeout).await;
@@ -352,7 +421,10 @@ async fn serve_smtp(
     stopping: watch::Receiver<bool>,
 ) {
     let mut clerk = delivery::Clerk::new(Arc::clone(&shared.office), shared.number(), peer);
-    clerk.log().connected(peer);
+    let opened = open(stream, protocol, peer, shared, clerk.log(), &stopping).await;
+    let Some((stream, channel)) = opened else {
+        return;
+    };
     let is_lmtp = protocol == Protocol::Lmtp;
     // Who is on this machine and may speak LMTP is trusted with whose mail it is.
     let settings = if is_lmtp && peer.ip().to_canonical().is_loopback() {
@@ -361,9 +433,9 @@ async fn serve_smtp(
         Arc::clone(&shared.smtp)
     };
     let session = if is_lmtp {
-        smtp::server::Session::lmtp(settings, Instant::now())
+        smtp::server::Session::lmtp(settings, channel, Instant::now())
     } else {
-        smtp::server::Session::new(settings, Instant::now())
+        smtp::server::Session::new(settings, channel, Instant::now())
     };
     let mut session = session.offering(shared.office.mechanisms());
     let timeout = shared.smtp.timeout;
@@ -385,6 +457,8 @@ fn turn_away(
     };
     let mut words = Vec::new();
     match (protocol, full) {
+        // It would have to be said under TLS, which costs more than who is turned away is worth.
+        (Protocol::Pop3s | Protocol::Smtps, _) => return,
         (Protocol::Pop3, Full::All) => pop3::reply::Reply::TOO_MANY_CONNECTIONS.encode(&mut words),
         (Protocol::Pop3, Full::Address) => {
             pop3::reply::Reply::TOO_MANY_FROM_ADDRESS.encode(&mut words);

@@ -340,6 +340,7 @@ impl Owner<Session> for Clerk {
             }
             Event::AuthResponse => "(response)".clone_into(&mut self.command),
             Event::Content(_) => "(message)".clone_into(&mut self.command),
+            Event::Secured(version) => log.secured(version),
             Event::Reply(reply) if reply.is_ok() => log.reply(&reply),
             Event::Reply(reply) => log.refused(&self.command, &reply),
         }

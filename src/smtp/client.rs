@@ -9,6 +9,9 @@
 //!                    +--> Helo -----+                      +--> Emptied (354 for nobody) --+
 //! ```
 //!
+//! STARTTLS, where it is wanted, leads from Ehlo to a handshake and back to Ehlo; what was offered
+//! before it is forgotten, and what the server said too early ends the session (RFC 3207 §6).
+//!
 //! Replies are matched to commands by counting, never by what they say (RFC 2920 §3.1). The
 //! server's word is final where it is 4yz or 5yz; only EHLO falls back to HELO and AUTH to the
 //! next mechanism.
@@ -39,9 +42,15 @@ pub struct Settings {
     pub hostname: String,
     /// Who to log in as; `None` for no login.
     pub login: Option<Login>,
-    /// Whether a password may go over this connection. PLAIN and LOGIN hide nothing; SCRAM is tried
-    /// even where it may not.
+    /// Whether to begin TLS.
+    pub start_tls: StartTls,
+    /// Whether the connection is under TLS from its first octet.
+    pub is_secure: bool,
+    /// Whether a password may go over this connection in clear. PLAIN and LOGIN hide nothing; SCRAM
+    /// is tried even where it may not.
     pub is_password_allowed: bool,
+    /// Whether it may once there is TLS: not to a server that could be anybody.
+    pub is_password_allowed_secured: bool,
     /// Random, for this connection alone: SCRAM wants it.
     pub nonce: [u8; scram::NONCE_OCTETS],
     /// Whether each command waits for the reply to the one before, even where the server has
@@ -49,6 +58,17 @@ pub struct Settings {
     pub is_step_by_step: bool,
     /// No step waits longer than this, whatever RFC 5321 §4.5.3.2 has.
     pub timeout_max: Option<Duration>,
+}
+
+/// Whether to begin TLS on a connection that is in clear.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StartTls {
+    /// No.
+    Never,
+    /// Where the server offers it. Where it then fails, nothing is sent in clear.
+    IfOffered,
+    /// In any case: a server without it gets nothing.
+    Required,
 }
 
 /// What came of a submission.
@@ -100,6 +120,8 @@ pub enum Stage {
     Greeting,
     /// EHLO or HELO.
     Hello,
+    /// STARTTLS.
+    StartTls,
     /// AUTH.
     Login,
     /// MAIL.
@@ -121,6 +143,11 @@ pub enum Cause {
     Malformed(MalformedReply),
     /// The server's reply makes no sense here.
     Unexpected(Reply),
+    /// TLS is required and the server does not offer it.
+    TlsNotOffered,
+    /// The server, or somebody on the way, said more after agreeing to TLS: it would be taken for
+    /// said under TLS (CVE-2021-38371).
+    SpokeTooEarly,
     /// A challenge of AUTH that is not base64, or one more than the mechanism has.
     BadChallenge,
     /// The server let us in without having shown that it knows the password too.
@@ -197,6 +224,11 @@ impl fmt::Display for Failure {
                     "the server gave a senseless answer for {awaited}: {reply}"
                 )
             }
+            Cause::TlsNotOffered => f.write_str("the server offers no TLS, and it is required"),
+            Cause::SpokeTooEarly => f.write_str(
+                "something came in clear after the server had agreed to TLS; somebody may be \
+                 tampering with the connection",
+            ),
             Cause::BadChallenge => f.write_str("the server asked something senseless at login"),
             Cause::NotProved => f.write_str(
                 "the server did not prove that it knows the password: it may be another that \
@@ -232,6 +264,7 @@ impl Stage {
         match self {
             Self::Greeting => "its greeting",
             Self::Hello => "its answer to EHLO",
+            Self::StartTls => "its answer to STARTTLS",
             Self::Login => "its answer to AUTH",
             Self::Sender(_) => "its answer to MAIL",
             Self::Recipient(_) => "its answer to RCPT",
@@ -247,6 +280,7 @@ impl fmt::Display for Stage {
         match self {
             Self::Greeting => f.write_str("the connection"),
             Self::Hello => f.write_str("to talk to us"),
+            Self::StartTls => f.write_str("to begin TLS"),
             Self::Login => f.write_str("the login"),
             Self::Sender(ReversePath::Address(address)) => write!(f, "the sender {address}"),
             Self::Sender(ReversePath::Null) => f.write_str("the null sender"),
@@ -281,6 +315,7 @@ pub struct Submission {
     /// When the present wait ends; `None` until it begins.
     deadline: Option<Instant>,
     is_disconnected: bool,
+    is_secure: bool,
     extensions: Extensions,
     recipients: Vec<Recipient>,
     taken: Option<Reply>,
@@ -294,6 +329,9 @@ enum State {
     Greeting,
     Ehlo,
     Helo,
+    StartTls,
+    /// The server has agreed; what comes is the handshake's.
+    Securing,
     Login {
         next: Response,
         /// What may be tried if this mechanism is refused.
@@ -351,6 +389,7 @@ impl Submission {
         });
         Self {
             recipients: recipients.collect(),
+            is_secure: settings.is_secure,
             settings,
             message,
             state: State::Greeting,
@@ -401,6 +440,13 @@ impl Submission {
                 self.greeted();
             }
             (State::Helo, Completed) => self.greeted(),
+            (State::StartTls, Completed) if self.input.is_empty() => {
+                self.state = State::Securing;
+            }
+            (State::StartTls, Completed) => {
+                self.fail(Cause::SpokeTooEarly);
+                self.state = State::Closed;
+            }
             // A server that has EHLO and refuses us would refuse HELO as well (RFC 5321 §3.2).
             (State::Ehlo, Permanent) if matches!(code, 500..=504) => {
                 self.send(Command::Helo(self.settings.hostname.clone()));
@@ -451,11 +497,12 @@ impl Submission {
                 self.quit();
             }
             (State::Emptied, _) => self.quit(),
-            (State::Quit | State::Closed, _) => self.state = State::Closed,
+            (State::Securing | State::Quit | State::Closed, _) => self.state = State::Closed,
             (
                 State::Greeting
                 | State::Ehlo
                 | State::Helo
+                | State::StartTls
                 | State::Login { .. }
                 | State::FinalReply,
                 Transient | Permanent,
@@ -463,14 +510,29 @@ impl Submission {
                 self.fail_by(reply);
                 self.quit();
             }
-            (State::Greeting | State::Ehlo | State::Helo | State::FinalReply, Intermediate) => {
-                self.nonsense(reply);
-            }
+            (
+                State::Greeting | State::Ehlo | State::Helo | State::StartTls | State::FinalReply,
+                Intermediate,
+            ) => self.nonsense(reply),
         }
     }
 
     /// After EHLO or HELO.
     fn greeted(&mut self) {
+        if !self.is_secure {
+            match self.settings.start_tls {
+                StartTls::IfOffered | StartTls::Required if self.extensions.start_tls => {
+                    self.send(Command::StartTls);
+                    self.state = State::StartTls;
+                    return;
+                }
+                StartTls::Required => {
+                    self.fail(Cause::TlsNotOffered);
+                    return self.quit();
+                }
+                StartTls::IfOffered | StartTls::Never => {}
+            }
+        }
         if self.settings.login.is_none() {
             return self.logged_in();
         }
@@ -484,7 +546,9 @@ impl Submission {
         }
         let offered = |mechanism: &Mechanism| self.extensions.auth.contains(mechanism);
         let mut mechanisms: Vec<_> = Mechanism::ALL.into_iter().filter(offered).collect();
-        if !self.settings.is_password_allowed {
+        let is_password_allowed = self.settings.is_password_allowed
+            || self.is_secure && self.settings.is_password_allowed_secured;
+        if !is_password_allowed {
             mechanisms.retain(|mechanism| !Mechanism::WITH_PASSWORD.contains(mechanism));
             if mechanisms.is_empty() {
                 self.fail(Cause::PasswordNotAllowed);
@@ -807,6 +871,7 @@ impl Submission {
         Some(match &self.state {
             State::Greeting => Stage::Greeting,
             State::Ehlo | State::Helo => Stage::Hello,
+            State::StartTls | State::Securing => Stage::StartTls,
             State::Login { .. } => Stage::Login,
             State::Envelope { answered, .. } => match self.envelope_command(*answered) {
                 Some(Command::Mail(path, _)) => Stage::Sender(path),
@@ -823,9 +888,12 @@ impl Submission {
             State::Envelope { answered, .. } if *answered > self.recipients.len() => {
                 limits::DATA_TIMEOUT
             }
-            State::Ehlo | State::Helo | State::Login { .. } | State::Envelope { .. } => {
-                limits::COMMAND_TIMEOUT
-            }
+            State::Ehlo
+            | State::Helo
+            | State::StartTls
+            | State::Securing
+            | State::Login { .. }
+            | State::Envelope { .. } => limits::COMMAND_TIMEOUT,
             State::Text { .. } => limits::BLOCK_TIMEOUT,
             State::FinalReply | State::Emptied => limits::FINAL_TIMEOUT,
             State::Quit | State::Closed => limits::QUIT_TIMEOUT,
@@ -857,7 +925,9 @@ impl Machine for Submission {
     type Event = Event;
 
     fn receive(&mut self, _now: Instant, octets: &[u8]) {
-        self.input.push(octets);
+        if !matches!(self.state, State::Securing) {
+            self.input.push(octets);
+        }
     }
 
     fn disconnected(&mut self, _now: Instant) {
@@ -866,6 +936,17 @@ impl Machine for Submission {
 
     fn answer(&mut self, _now: Instant, answer: Infallible) {
         match answer {}
+    }
+
+    fn secured(&mut self, _now: Instant, version: &'static str) {
+        self.events.push_back(Event::Secured(version));
+        self.is_secure = true;
+        self.input = LineBuffer::any_line_end();
+        self.parser = ReplyParser::default();
+        self.extensions = Extensions::default();
+        self.deadline = None;
+        self.send(Command::Ehlo(self.settings.hostname.clone()));
+        self.state = State::Ehlo;
     }
 
     fn stop(&mut self, _now: Instant) {
@@ -887,6 +968,9 @@ impl Machine for Submission {
             if !self.output.is_empty() {
                 self.deadline = None;
                 return Step::Send(std::mem::take(&mut self.output));
+            }
+            if matches!(self.state, State::Securing) && !self.is_disconnected {
+                return Step::StartTls;
             }
             match self.next_reply() {
                 Ok(Some(reply)) => {
@@ -947,8 +1031,11 @@ mod tests {
         Settings {
             hostname: "c.example".into(),
             login: None,
+            start_tls: StartTls::IfOffered,
+            is_secure: false,
             is_password_allowed: true,
             nonce: [7; scram::NONCE_OCTETS],
+            is_password_allowed_secured: true,
             is_step_by_step: false,
             timeout_max: None,
         }
@@ -990,6 +1077,10 @@ mod tests {
                     return (sent, false);
                 }
                 Step::Close => return (sent, true),
+                Step::StartTls => {
+                    sent.extend(b"(handshake)\r\n");
+                    client.secured(now, "1.3");
+                }
                 Step::Ask(_) => panic!("a client has nothing to ask"),
             }
         }
@@ -1077,6 +1168,118 @@ mod tests {
         );
         assert_eq!(outcome.recipients[0].verdict, Verdict::Accepted);
         assert_eq!(outcome.result.unwrap().unwrap().enhanced(), Some("2.0.0"));
+    }
+
+    #[test]
+    fn tls_begins_where_it_is_offered_and_all_is_forgotten() {
+        let outcome = play(
+            &settings(),
+            message(&["c@d"], "x").as_ref(),
+            "S: 220 mx.example ESMTP
+             C: EHLO c.example
+             S: 250-mx.example
+             S: 250-PIPELINING
+             S: 250 STARTTLS
+             C: STARTTLS
+             S: 220 go
+             C: (handshake)
+             C: EHLO c.example
+             S: 250 mx.example
+             C: MAIL FROM:<a@b>
+             S: 250 ok
+             C: RCPT TO:<c@d>
+             S: 250 ok
+             C: DATA
+             S: 354 go
+             C: x
+             C: .
+             S: 250 ok
+             C: QUIT
+             S: 221 bye",
+        );
+        assert!(outcome.result.is_ok());
+    }
+
+    #[test]
+    fn tls_that_does_not_begin_ends_it() {
+        let required = Settings {
+            start_tls: StartTls::Required,
+            ..settings()
+        };
+        let outcome = play(
+            &required,
+            message(&["c@d"], "x").as_ref(),
+            "S: 220 mx.example ESMTP
+             C: EHLO c.example
+             S: 250 mx.example
+             C: QUIT
+             S: 221 bye",
+        );
+        assert_eq!(failure(outcome).cause, Cause::TlsNotOffered);
+        let outcome = play(
+            &settings(),
+            message(&["c@d"], "x").as_ref(),
+            "S: 220 mx.example ESMTP
+             C: EHLO c.example
+             S: 250-mx.example
+             S: 250 STARTTLS
+             C: STARTTLS
+             S: 454 4.7.0 not now
+             C: QUIT
+             S: 221 bye",
+        );
+        assert_eq!(failure(outcome).stage, Stage::StartTls);
+    }
+
+    #[test]
+    fn a_server_that_speaks_too_early_gets_nothing() {
+        let outcome = play_in_chunks(
+            &settings(),
+            message(&["c@d"], "x").as_ref(),
+            "S: 220 mx.example ESMTP
+             C: EHLO c.example
+             S: 250-mx.example
+             S: 250 STARTTLS
+             C: STARTTLS
+             S: 220 go
+             S: 250 said by somebody on the way",
+            usize::MAX,
+        );
+        assert_eq!(failure(outcome).cause, Cause::SpokeTooEarly);
+    }
+
+    #[test]
+    fn a_password_goes_under_tls_to_whom_one_knows() {
+        for (is_password_allowed_secured, expected) in [(true, None), (false, Some(()))] {
+            let settings = Settings {
+                is_password_allowed: false,
+                is_password_allowed_secured,
+                is_secure: true,
+                ..with_login()
+            };
+            let dialog = if expected.is_none() {
+                "S: 220 mx
+                 C: EHLO c.example
+                 S: 250-mx
+                 S: 250 AUTH PLAIN
+                 C: AUTH PLAIN AGFsaWNlAHdvbmRlcmxhbmQ=
+                 S: 235 ok
+                 C: QUIT
+                 S: 221 bye"
+            } else {
+                "S: 220 mx
+                 C: EHLO c.example
+                 S: 250-mx
+                 S: 250 AUTH PLAIN
+                 C: QUIT
+                 S: 221 bye"
+            };
+            let cause = play(&settings, None, dialog)
+                .result
+                .err()
+                .map(|failure| failure.cause);
+            assert_eq!(cause, expected.map(|()| Cause::PasswordNotAllowed));
+        }
     }
 
     #[test]
@@ -1743,6 +1946,7 @@ mod tests {
     /// time.
     fn talk(settings: Settings, message: Outgoing, size: usize) -> (Outcome, Vec<Vec<u8>>) {
         use crate::smtp::server::{self, Answer, Question, Session};
+        use crate::wire::Channel;
 
         let now = Instant::now();
         let server_settings = server::Settings {
@@ -1751,9 +1955,11 @@ mod tests {
             recipients_max: 100,
             timeout: Duration::from_secs(300),
             login_required: false,
+            has_tls: true,
         };
+        let server_settings = std::sync::Arc::new(server_settings);
         let mut server =
-            Session::new(std::sync::Arc::new(server_settings), now).offering(&Mechanism::ALL);
+            Session::new(server_settings, Channel::Private, now).offering(&Mechanism::ALL);
         let mut client = Submission::new(settings, Some(message));
         let (mut stored, mut text) = (Vec::new(), Vec::new());
         let user = || "Andrew".parse().unwrap();
@@ -1795,6 +2001,10 @@ mod tests {
                         };
                         server.answer(now, answer);
                     }
+                    Step::StartTls => {
+                        server.secured(now, "1.3");
+                        break false;
+                    }
                     Step::Wait(_) => break false,
                     Step::Close => break true,
                 }
@@ -1807,6 +2017,9 @@ mod tests {
                 to_server.extend(octets);
                 is_finished |= closed;
             }
+            // What the client says to a handshake, the server's driver keeps to itself.
+            let handshake = b"(handshake)\r\n";
+            let to_server = to_server.strip_prefix(handshake).unwrap_or(&to_server);
             for chunk in to_server.chunks(size) {
                 server.receive(now, chunk);
             }

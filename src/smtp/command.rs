@@ -36,6 +36,8 @@ pub enum Command {
     Vrfy(String),
     /// HELP; its argument means nothing here.
     Help,
+    /// STARTTLS (RFC 3207).
+    StartTls,
     /// AUTH with the mechanism's name and the initial response, still in base64 (RFC 4954 §4).
     Auth(String, Option<Secret>),
 }
@@ -150,10 +152,9 @@ impl Command {
             "VRFY" if argument.is_empty() => Err(Reply::VRFY_SYNTAX),
             "VRFY" => Ok(Self::Vrfy(argument.to_owned())),
             "HELP" => Ok(Self::Help),
+            "STARTTLS" => alone(Self::StartTls, argument),
             "AUTH" => auth(argument),
-            "ETRN" | "EXPN" | "SAML" | "SEND" | "SOML" | "STARTTLS" | "TURN" => {
-                Err(Reply::NOT_IMPLEMENTED)
-            }
+            "ETRN" | "EXPN" | "SAML" | "SEND" | "SOML" | "TURN" => Err(Reply::NOT_IMPLEMENTED),
             _ => Err(Reply::UNRECOGNISED),
         }
     }
@@ -192,6 +193,7 @@ impl fmt::Display for Command {
             Self::Quit => f.write_str("QUIT"),
             Self::Vrfy(argument) => write!(f, "VRFY {argument}"),
             Self::Help => f.write_str("HELP"),
+            Self::StartTls => f.write_str("STARTTLS"),
             Self::Auth(mechanism, initial) => {
                 // What stands there may be a password, if the mechanism was forgotten.
                 let name = Mechanism::parse(mechanism).map_or("?", Mechanism::name);
@@ -545,6 +547,7 @@ mod tests {
             ("QUIT", "QUIT"),
             ("VRFY andrew", "VRFY andrew"),
             ("HELP MAIL", "HELP"),
+            ("starttls ", "STARTTLS"),
             ("AUTH plain", "AUTH PLAIN"),
             ("AUTH AEFuZHJldwB4", "AUTH ?"),
             ("AUTH PLAIN AGEAYg==", "AUTH PLAIN <redacted>"),
@@ -631,7 +634,7 @@ mod tests {
             ("QUIT x", 501, "5.5.4"),
             ("VRFY", 501, "5.5.4"),
             ("EXPN list", 502, "5.5.1"),
-            ("STARTTLS", 502, "5.5.1"),
+            ("STARTTLS x", 501, "5.5.4"),
             ("TURN", 502, "5.5.1"),
             ("AUTH", 501, "5.5.4"),
             ("AUTH PLAIN a b", 501, "5.5.4"),

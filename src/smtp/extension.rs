@@ -19,6 +19,8 @@ pub struct Extensions {
     pub smtp_utf8: bool,
     /// Replies carry codes like `5.1.1` (RFC 2034).
     pub enhanced_status_codes: bool,
+    /// TLS may begin (RFC 3207).
+    pub start_tls: bool,
     /// Ways to log in (RFC 4954).
     pub auth: Vec<Mechanism>,
     /// The server has AUTH, perhaps with no mechanism that we know.
@@ -48,6 +50,9 @@ impl Extensions {
         if self.enhanced_status_codes {
             lines.push("ENHANCEDSTATUSCODES".to_owned());
         }
+        if self.start_tls {
+            lines.push("STARTTLS".to_owned());
+        }
         if !self.auth.is_empty() {
             let names: Vec<&str> = self.auth.iter().map(|mechanism| mechanism.name()).collect();
             lines.push(format!("AUTH {}", names.join(" ")));
@@ -74,6 +79,7 @@ impl Extensions {
                 "CHUNKING" => extensions.chunking = true,
                 "8BITMIME" => extensions.eight_bit_mime = true,
                 "SMTPUTF8" => extensions.smtp_utf8 = true,
+                "STARTTLS" => extensions.start_tls = true,
                 "ENHANCEDSTATUSCODES" => extensions.enhanced_status_codes = true,
                 "AUTH" => {
                     extensions.has_auth = true;
@@ -103,6 +109,7 @@ mod tests {
             eight_bit_mime: true,
             smtp_utf8: true,
             enhanced_status_codes: true,
+            start_tls: true,
             auth: Mechanism::ALL.to_vec(),
             has_auth: true,
         };
@@ -117,7 +124,8 @@ mod tests {
         assert_eq!(parse("SIZE 99999999999999999999999").size, Some(0));
         assert_eq!(parse("AUTH=LOGIN CRAM-MD5").auth, [Mechanism::Login]);
         assert!(parse("AUTH GSSAPI").has_auth && parse("AUTH GSSAPI").auth.is_empty());
-        assert_eq!(parse("XYZZY\n\nSTARTTLS"), Extensions::default());
+        assert_eq!(parse("XYZZY\n\nETRN"), Extensions::default());
+        assert!(parse("starttls").start_tls);
         // The first line is a name, not a keyword.
         assert!(!Extensions::parse(&Reply::helo("PIPELINING", "x")).pipelining);
     }

@@ -15,9 +15,11 @@
 //!                                    +--refused--> Failed (until RSET)
 //! ```
 //!
-//! Supported: EHLO HELO MAIL RCPT DATA BDAT RSET NOOP QUIT VRFY HELP AUTH, and the extensions SIZE
+//! STARTTLS leads from Ready to Greeted, and all that was said before is forgotten.
+//!
+//! Supported: EHLO HELO MAIL RCPT DATA BDAT RSET NOOP QUIT VRFY HELP AUTH STARTTLS, and the extensions SIZE
 //! (RFC 1870), PIPELINING (2920), CHUNKING (3030), 8BITMIME (6152), SMTPUTF8 (6531),
-//! ENHANCEDSTATUSCODES (2034) and AUTH (4954) with PLAIN and LOGIN. LMTP (2033) is the same with
+//! ENHANCEDSTATUSCODES (2034), STARTTLS (3207) and AUTH (4954) with SCRAM-SHA-256, PLAIN and LOGIN. LMTP (2033) is the same with
 //! LHLO, and a reply for each recipient.
 //!
 //! The parameters of DSN (3461) are taken, and change nothing: mail is stored or refused while the
@@ -52,4 +54,6 @@ pub enum Event {
     Text(Vec<u8>),
     /// A reply.
     Reply(Reply),
+    /// TLS is there, of this version.
+    Secured(&'static str),
 }

@@ -70,6 +70,8 @@ impl Reply {
 
     /// RSET, NOOP.
     pub const OK: Self = Self::fixed(250, "2.0.0", "Ok");
+    /// STARTTLS. The next octets are the handshake's.
+    pub const START_TLS: Self = Self::fixed(220, "2.0.0", "Ready to start TLS");
     /// MAIL.
     pub const SENDER_OK: Self = Self::fixed(250, "2.1.0", "Ok");
     /// RCPT.
@@ -123,7 +125,7 @@ impl Reply {
     /// AUTH without a mechanism, or with more than an initial response.
     pub const AUTH_SYNTAX: Self =
         Self::fixed(501, "5.5.4", "Syntax: AUTH mechanism [initial-response]");
-    /// DATA, RSET or QUIT with an argument.
+    /// DATA, RSET, QUIT or STARTTLS with an argument.
     pub const NO_ARGUMENT: Self = Self::fixed(501, "5.5.4", "Syntax: no argument allowed");
     /// A parameter of MAIL or RCPT with a bad value, twice, or not of the form `NAME=value`.
     pub const BAD_PARAMETER: Self = Self::fixed(501, "5.5.4", "Bad or repeated parameter");
@@ -165,6 +167,29 @@ impl Reply {
         503,
         "5.5.1",
         "AUTH is not allowed within a mail transaction",
+    );
+
+    /// STARTTLS without a certificate.
+    pub const NO_TLS: Self = Self::fixed(502, "5.5.1", "TLS is not available");
+    /// STARTTLS under TLS.
+    pub const ALREADY_SECURE: Self = Self::fixed(503, "5.5.1", "TLS is active already");
+    /// STARTTLS within a transaction.
+    pub const TLS_IN_TRANSACTION: Self = Self::fixed(
+        503,
+        "5.5.1",
+        "STARTTLS is not allowed within a mail transaction",
+    );
+    /// Something came right behind STARTTLS. It would be taken for said under TLS, whoever said it.
+    pub const PIPELINED_TLS: Self = Self::fixed(
+        503,
+        "5.5.1",
+        "Nothing may follow STARTTLS before its reply, closing",
+    );
+    /// AUTH on a connection that others may read.
+    pub const NEEDS_TLS: Self = Self::fixed(
+        538,
+        "5.7.11",
+        "Encryption required to log in, STARTTLS first",
     );
 
     /// Unknown user and wrong password alike.
@@ -248,6 +273,7 @@ impl Reply {
             format!(
                 "Commands, in the order of a mail:\n\
                  {hello} hostname\n\
+                 STARTTLS, where {hello} lists it\n\
                  AUTH mechanism [initial-response]\n\
                  MAIL FROM:<address>\n\
                  RCPT TO:<address>, for each recipient\n\

@@ -13,7 +13,7 @@ use crate::secret::Secret;
 use crate::user::UserName;
 use crate::wire::dot::Decoder;
 use crate::wire::line::{Line, LineBuffer, LineEnd, printable};
-use crate::wire::{Machine, Step};
+use crate::wire::{Channel, Machine, Step};
 
 use super::Event;
 use super::command::{self, Command, MailParameters, RcptParameters};
@@ -34,10 +34,17 @@ pub struct Settings {
     pub timeout: Duration,
     /// Whether mail is taken only from users who logged in.
     pub login_required: bool,
+    /// Whether there is a certificate, so that TLS can begin.
+    pub has_tls: bool,
 }
 
 impl Settings {
-    fn extensions(&self, mechanisms: &[Mechanism]) -> Extensions {
+    fn extensions(&self, channel: Channel, mechanisms: &[Mechanism]) -> Extensions {
+        let auth = if channel.may_carry_passwords() {
+            mechanisms.to_vec()
+        } else {
+            Vec::new()
+        };
         Extensions {
             pipelining: true,
             size: Some(self.message_octets_max),
@@ -45,8 +52,9 @@ impl Settings {
             eight_bit_mime: true,
             smtp_utf8: true,
             enhanced_status_codes: true,
-            auth: mechanisms.to_vec(),
-            has_auth: true,
+            start_tls: self.has_tls && channel != Channel::Secure,
+            has_auth: !auth.is_empty(),
+            auth,
         }
     }
 }
@@ -134,6 +142,7 @@ pub struct Session {
     settings: std::sync::Arc<Settings>,
     /// LMTP (RFC 2033) is spoken: LHLO, and in the end a reply for each recipient.
     is_lmtp: bool,
+    channel: Channel,
     /// The ways to log in that are offered.
     mechanisms: &'static [Mechanism],
     input: LineBuffer,
@@ -179,6 +188,8 @@ enum Stage {
     /// A chunk was refused. Others may have been sent ahead of the reply; RSET makes an end
     /// (RFC 3030 §2).
     Failed(Failed),
+    /// After 220 for STARTTLS: what comes is the handshake's, none of ours.
+    Securing,
     /// The last reply is given.
     Closed,
 }
@@ -287,17 +298,22 @@ enum Pending {
 impl Session {
     /// Begins with the greeting.
     #[must_use]
-    pub fn new(settings: std::sync::Arc<Settings>, now: Instant) -> Self {
-        Self::begin(settings, now, false)
+    pub fn new(settings: std::sync::Arc<Settings>, channel: Channel, now: Instant) -> Self {
+        Self::begin(settings, channel, now, false)
     }
 
     /// Begins a session of LMTP with the greeting.
     #[must_use]
-    pub fn lmtp(settings: std::sync::Arc<Settings>, now: Instant) -> Self {
-        Self::begin(settings, now, true)
+    pub fn lmtp(settings: std::sync::Arc<Settings>, channel: Channel, now: Instant) -> Self {
+        Self::begin(settings, channel, now, true)
     }
 
-    fn begin(settings: std::sync::Arc<Settings>, now: Instant, is_lmtp: bool) -> Self {
+    fn begin(
+        settings: std::sync::Arc<Settings>,
+        channel: Channel,
+        now: Instant,
+        is_lmtp: bool,
+    ) -> Self {
         let mut session = Self {
             began: now,
             deadline: now + settings.timeout,
@@ -305,6 +321,7 @@ impl Session {
             settings,
             is_lmtp,
             mechanisms: &Mechanism::WITH_PASSWORD,
+            channel,
             input: LineBuffer::default(),
             output: Vec::new(),
             text: Vec::new(),
@@ -338,6 +355,9 @@ impl Session {
 
     /// Does what can be done without more input or answers; whether anything was done.
     fn advance(&mut self, now: Instant) -> bool {
+        if matches!(self.stage, Stage::Securing) {
+            return false;
+        }
         if self.is_in_text() {
             let is_done = match self.stage {
                 Stage::Text(_) => self.take_text(),
@@ -449,6 +469,11 @@ impl Session {
 
             (stage, _) if !is_greeted => self.keep(stage, Reply::HELLO_FIRST),
 
+            (stage, Command::StartTls) => self.start_tls(stage),
+
+            (stage, Command::Auth(..)) if !self.channel.may_carry_passwords() => {
+                self.keep(stage, Reply::NEEDS_TLS);
+            }
             (stage @ Stage::Mail(_), Command::Auth(..)) => {
                 self.keep(stage, Reply::AUTH_IN_TRANSACTION);
             }
@@ -493,7 +518,10 @@ impl Session {
             Reply::ehlo(
                 hostname,
                 &client_name,
-                &self.settings.extensions(self.mechanisms).keywords(),
+                &self
+                    .settings
+                    .extensions(self.channel, self.mechanisms)
+                    .keywords(),
             )
         } else {
             Reply::helo(hostname, &client_name)
@@ -511,6 +539,24 @@ impl Session {
             self.ask(Question::Discard, Pending::Discard(reply, 1));
         } else {
             self.reply(reply);
+        }
+    }
+
+    /// RFC 3207 §4.
+    fn start_tls(&mut self, stage: Stage) {
+        if self.channel == Channel::Secure {
+            self.keep(stage, Reply::ALREADY_SECURE);
+        } else if !self.settings.has_tls {
+            self.keep(stage, Reply::NO_TLS);
+        } else if !matches!(stage, Stage::Idle) {
+            self.keep(stage, Reply::TLS_IN_TRANSACTION);
+        } else if !self.input.is_empty() {
+            // Somebody on the way may have added it, to have it obeyed under the client's name
+            // (CVE-2011-0411).
+            self.close(Reply::PIPELINED_TLS);
+        } else {
+            self.reply(Reply::START_TLS);
+            self.stage = Stage::Securing;
         }
     }
 
@@ -801,6 +847,7 @@ impl Session {
             protocol: protocol(
                 self.is_lmtp,
                 hello.is_extended,
+                self.channel,
                 self.login.is_some(),
                 incoming.transaction.parameters.smtp_utf8,
             ),
@@ -961,6 +1008,9 @@ impl Machine for Session {
     type Event = Event;
 
     fn receive(&mut self, now: Instant, octets: &[u8]) {
+        if matches!(self.stage, Stage::Securing) {
+            return;
+        }
         self.input.push(octets);
         // Text may take as long as it keeps coming; a command has to arrive whole in time.
         if self.is_in_text() {
@@ -1005,6 +1055,16 @@ impl Machine for Session {
         }
     }
 
+    fn secured(&mut self, now: Instant, version: &'static str) {
+        self.channel = Channel::Secure;
+        self.events.push_back(Event::Secured(version));
+        self.input = LineBuffer::default();
+        self.stage = Stage::Idle;
+        self.hello = None;
+        self.login = None;
+        self.deadline = now + self.settings.timeout;
+    }
+
     fn stop(&mut self, _now: Instant) {
         self.stopping = true;
     }
@@ -1030,6 +1090,9 @@ impl Machine for Session {
             if is_closed || self.disconnected {
                 return Step::Close;
             }
+            if matches!(self.stage, Stage::Securing) {
+                return Step::StartTls;
+            }
             if now < self.deadline {
                 return Step::Wait(self.deadline);
             }
@@ -1046,21 +1109,33 @@ impl Machine for Session {
     }
 }
 
-fn protocol(is_lmtp: bool, is_extended: bool, is_logged_in: bool, is_utf8: bool) -> &'static str {
-    if is_lmtp {
-        return match (is_utf8, is_logged_in) {
-            (true, false) => "UTF8LMTP",
-            (true, true) => "UTF8LMTPA",
-            (false, false) => "LMTP",
-            (false, true) => "LMTPA",
-        };
-    }
-    match (is_utf8, is_extended, is_logged_in) {
-        (true, _, false) => "UTF8SMTP",
-        (true, _, true) => "UTF8SMTPA",
-        (false, false, _) => "SMTP",
-        (false, true, false) => "ESMTP",
-        (false, true, true) => "ESMTPA",
+/// What a trace field calls it (RFC 3848, RFC 6531 §4.3). HELO has one name for all.
+fn protocol(
+    is_lmtp: bool,
+    is_extended: bool,
+    channel: Channel,
+    is_logged_in: bool,
+    is_utf8: bool,
+) -> &'static str {
+    let is_secure = channel == Channel::Secure;
+    match (is_lmtp, is_utf8, is_secure, is_logged_in) {
+        (false, false, ..) if !is_extended => "SMTP",
+        (false, false, false, false) => "ESMTP",
+        (false, false, false, true) => "ESMTPA",
+        (false, false, true, false) => "ESMTPS",
+        (false, false, true, true) => "ESMTPSA",
+        (false, true, false, false) => "UTF8SMTP",
+        (false, true, false, true) => "UTF8SMTPA",
+        (false, true, true, false) => "UTF8SMTPS",
+        (false, true, true, true) => "UTF8SMTPSA",
+        (true, false, false, false) => "LMTP",
+        (true, false, false, true) => "LMTPA",
+        (true, false, true, false) => "LMTPS",
+        (true, false, true, true) => "LMTPSA",
+        (true, true, false, false) => "UTF8LMTP",
+        (true, true, false, true) => "UTF8LMTPA",
+        (true, true, true, false) => "UTF8LMTPS",
+        (true, true, true, true) => "UTF8LMTPSA",
     }
 }
 
@@ -1094,15 +1169,20 @@ mod tests {
 
     impl Play {
         fn new() -> Self {
+            Self::over(Channel::Private)
+        }
+
+        fn over(channel: Channel) -> Self {
             let settings = Settings {
                 hostname: "mx.example".to_owned(),
                 message_octets_max: 1_000_000,
                 recipients_max: 100,
                 timeout: TIMEOUT,
                 login_required: false,
+                has_tls: true,
             };
             let now = Instant::now();
-            let session = Session::new(std::sync::Arc::new(settings), now);
+            let session = Session::new(std::sync::Arc::new(settings), channel, now);
             let mut play = Self {
                 session,
                 now,
@@ -1134,6 +1214,7 @@ mod tests {
                         };
                         self.session.answer(self.now, answer);
                     }
+                    Step::StartTls => return said + "(handshake)",
                     Step::Wait(_) => return said,
                     Step::Close => return said + "(closes)",
                 }
@@ -1148,6 +1229,76 @@ mod tests {
             let said = self.say("MAIL FROM:<a@b>\r\nRCPT TO:<andrew@b>\r\n");
             assert!(said.ends_with("250 2.1.5 Ok\r\n"), "{said}");
             self.say(&format!("{verb}\r\n"));
+        }
+    }
+
+    #[test]
+    fn passwords_are_for_tls_only() {
+        let mut play = Play::over(Channel::Open);
+        let said = play.say("EHLO client.example\r\n");
+        assert!(
+            said.contains("STARTTLS") && !said.contains("AUTH"),
+            "{said}"
+        );
+        let refused = "538 5.7.11 Encryption required to log in, STARTTLS first\r\n";
+        for line in ["AUTH PLAIN", "AUTH PLAIN AGEAYg==", "AUTH SCRAM-SHA-256"] {
+            assert_eq!(play.say(&format!("{line}\r\n")), refused, "{line}");
+        }
+        assert_eq!(
+            play.say("STARTTLS now\r\n"),
+            "501 5.5.4 Syntax: no argument allowed\r\n"
+        );
+        assert_eq!(
+            play.say("STARTTLS\r\n"),
+            "220 2.0.0 Ready to start TLS\r\n(handshake)"
+        );
+        // What comes in clear now is the handshake's, whoever sent it.
+        play.session.receive(play.now, b"EHLO attacker.example\r\n");
+        play.session.secured(play.now, "1.3");
+        assert_eq!(play.say(""), "", "there is no second greeting");
+        let said = play.say("MAIL FROM:<a@b>\r\n");
+        assert!(said.starts_with("503 5.5.1"), "EHLO is forgotten: {said}");
+        let said = play.say("EHLO client.example\r\n");
+        assert!(
+            !said.contains("STARTTLS") && said.contains("AUTH PLAIN LOGIN"),
+            "{said}"
+        );
+        assert_eq!(
+            play.say("STARTTLS\r\n"),
+            "503 5.5.1 TLS is active already\r\n"
+        );
+        assert!(play.say("AUTH PLAIN\r\n").starts_with("334"));
+    }
+
+    #[test]
+    fn what_stands_behind_starttls_ends_the_session() {
+        for more in ["NOOP\r\n", "\n", "N", "\x16\x03\x01"] {
+            let mut play = Play::over(Channel::Open);
+            assert_eq!(
+                play.say(&format!("STARTTLS\r\n{more}")),
+                "503 5.5.1 Nothing may follow STARTTLS before its reply, closing\r\n(closes)",
+                "{more:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn tls_does_not_begin_within_a_transaction() {
+        for lines in [
+            "MAIL FROM:<a@b>\r\n",
+            "MAIL FROM:<a@b>\r\nRCPT TO:<andrew@b>\r\nBDAT 1\r\nx",
+            "MAIL FROM:<a@b>\r\nBDAT 1\r\nx",
+        ] {
+            let mut play = Play::new();
+            play.say(lines);
+            let said = play.say("STARTTLS\r\n");
+            let expected = "503 5.5.1 STARTTLS is not allowed within a mail transaction\r\n";
+            assert_eq!(said, expected, "{lines:?}");
+            play.say("RSET\r\n");
+            assert!(
+                play.say("STARTTLS\r\n").ends_with("(handshake)"),
+                "{lines:?}"
+            );
         }
     }
 

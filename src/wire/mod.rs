@@ -18,10 +18,33 @@ pub enum Step<Q> {
     /// Find the answer and hand it to [`Machine::answer`], then call `step` again. Until then
     /// the engine takes no further input from its buffer.
     Ask(Q),
+    /// What had to be said in clear is said: agree on TLS with the peer, then tell the engine by
+    /// [`Machine::secured`]. If that fails, close the connection; nothing more may go over it.
+    StartTls,
     /// Nothing to do before octets arrive or this moment passes.
     Wait(Instant),
     /// Close the connection; everything to be said has been sent.
     Close,
+}
+
+/// Who can listen on a connection, as far as its owner knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Channel {
+    /// It goes over a network in clear.
+    Open,
+    /// It is in clear and does not leave this machine; or somebody who may decide so takes it for
+    /// safe.
+    Private,
+    /// It is under TLS.
+    Secure,
+}
+
+impl Channel {
+    /// Whether a password may go over it.
+    #[must_use]
+    pub fn may_carry_passwords(self) -> bool {
+        self != Self::Open
+    }
 }
 
 /// A protocol engine: one side of one connection.
@@ -41,6 +64,10 @@ pub trait Machine {
 
     /// Takes the answer to the open question.
     fn answer(&mut self, now: Instant, answer: Self::Answer);
+
+    /// Learns that [`Step::StartTls`] is done, and which version of TLS it is (`1.3`). Nothing that
+    /// was received before counts from here on.
+    fn secured(&mut self, now: Instant, version: &'static str);
 
     /// Learns that the owner wants to stop: end as soon as nothing is lost by it.
     fn stop(&mut self, now: Instant);

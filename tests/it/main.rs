@@ -28,4 +28,5 @@ mod serve;
 mod shell;
 mod smuggling;
 mod tidy;
+mod tls;
 mod users;

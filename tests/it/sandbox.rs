@@ -340,6 +340,18 @@ impl Server {
     /// Waits for the next `listening` line and gives it whole.
     #[track_caller]
     pub(crate) fn next_listener(&mut self) -> String {
+        let line = self.next_line();
+        assert!(
+            line.starts_with("listening "),
+            "unexpected on stdout: {line:?}"
+        );
+        self.listeners.push(line.clone());
+        line
+    }
+
+    /// Waits for the next line on stdout.
+    #[track_caller]
+    pub(crate) fn next_line(&mut self) -> String {
         let Ok(line) = self.lines.get_mut().unwrap().recv_timeout(PATIENCE) else {
             self.child.kill().ok();
             let status = self.child.wait();
@@ -353,11 +365,6 @@ impl Server {
                 self.log()
             );
         };
-        assert!(
-            line.starts_with("listening "),
-            "unexpected on stdout: {line:?}"
-        );
-        self.listeners.push(line.clone());
         line
     }
 
@@ -380,7 +387,7 @@ impl Server {
     }
 
     #[track_caller]
-    fn listener(&self, protocol: &str) -> SocketAddr {
+    pub(crate) fn listener(&self, protocol: &str) -> SocketAddr {
         let address = |line: &String| {
             let rest = line.strip_prefix("listening ")?.strip_prefix(protocol)?;
             rest.strip_prefix(' ')?.parse().ok()

@@ -36,6 +36,10 @@ const RESERVED: [(&[&str], &[&str]); 5] = [
             "cli/root.rs",
             // Reads a file with a password.
             "cli/send.rs",
+            // Reads the authorities that a user trusts.
+            "cli/tls.rs",
+            // Certificates are where somebody else renews them.
+            "server/certificates.rs",
             // A Unix socket has a file.
             "net/local.rs",
         ],

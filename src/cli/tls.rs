@@ -1,0 +1,147 @@
+//! How the commands that call a server protect the connection.
+
+use std::fs;
+use std::path::PathBuf;
+
+use super::Global;
+use super::report::{ExitStatus, Failure, Output};
+use crate::client::{Security, Tls};
+use crate::disk;
+use crate::net::certificate::Fingerprint;
+use crate::net::tls;
+use crate::net::trust::{Authorities, Trust};
+use crate::server::certificates::CERTIFICATE_FILE;
+
+/// What to do about a certificate that nobody vouches for.
+const TRUST_HINT: &str = "`--tls-ca FILE` names who is trusted, `--tls-fingerprint SHA256` trusts \
+                          one certificate, `--tls-insecure` trusts anybody";
+
+#[derive(Debug, clap::Args)]
+#[group(skip)]
+pub(super) struct Args {
+    /// When the connection is under TLS [default: starttls]
+    ///
+    /// The server's certificate has to be for the name that `--server` has, and be vouched for by an
+    /// authority that this system trusts. The certificate that `minismtp serve --tls self-signed`
+    /// made in this mail root is trusted as it is.
+    #[arg(long = "tls", value_name = "WHEN", value_enum)]
+    when: Option<When>,
+
+    /// Go no further where the server offers no TLS
+    #[arg(long)]
+    require_tls: bool,
+
+    /// Trust the authorities, or the server's certificate, in this PEM file and no others
+    #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
+    tls_ca: Option<PathBuf>,
+
+    /// Trust the certificate with this SHA-256 fingerprint and no other, whatever stands in it
+    #[arg(long, value_name = "SHA256", conflicts_with = "tls_ca")]
+    tls_fingerprint: Option<Fingerprint>,
+
+    /// Do not check the certificate: others may be at the other end
+    ///
+    /// A password is then not sent to another machine, unless `--insecure-auth` is given too.
+    #[arg(long, conflicts_with_all = ["tls_ca", "tls_fingerprint"])]
+    tls_insecure: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum When {
+    /// Once the server offers it
+    Starttls,
+    /// From the first octet, on a port that is meant for it
+    Implicit,
+    /// Never
+    Off,
+}
+
+impl Args {
+    /// Whether TLS was asked for in so many words.
+    pub(super) fn is_asked_for(&self) -> bool {
+        self.require_tls || self.when.is_some()
+    }
+
+    /// What the flags come to; says what is dangerous about it.
+    pub(super) fn security(&self, global: &Global, out: &mut Output) -> Result<Security, Failure> {
+        let tls = match (self.when.unwrap_or(When::Starttls), self.require_tls) {
+            (When::Starttls, false) => Tls::IfOffered,
+            (When::Starttls, true) => Tls::Required,
+            (When::Implicit, _) => Tls::Implicit,
+            (When::Off, false) => Tls::Off,
+            (When::Off, true) => {
+                let what = "`--tls off` and `--require-tls` cannot both be";
+                return Err(Failure::new(ExitStatus::Usage, what));
+            }
+        };
+        if self.tls_insecure && tls != Tls::Off {
+            out.warning(
+                "the server's certificate is not checked: whoever is on the way can read and \
+                 change what is sent",
+            );
+        }
+        Ok(Security {
+            tls,
+            trust: self.trust(global)?,
+        })
+    }
+
+    fn trust(&self, global: &Global) -> Result<Trust, Failure> {
+        if self.tls_insecure {
+            return Ok(Trust::Anybody);
+        }
+        if let Some(fingerprint) = self.tls_fingerprint {
+            return Ok(Trust::Fingerprint(fingerprint));
+        }
+        let Some(file) = &self.tls_ca else {
+            return Ok(Trust::Authorities(Authorities::System, own(global)));
+        };
+        let path = file.display();
+        let pem = fs::read(file).map_err(|error| {
+            Failure::new(
+                ExitStatus::InputOutput,
+                format_args!("cannot read `{path}`: {error}"),
+            )
+        })?;
+        let authorities = Authorities::from_pem(&pem).ok_or_else(|| {
+            Failure::new(
+                ExitStatus::BadData,
+                format_args!("`{path}` holds no certificate in PEM, or a damaged one"),
+            )
+        })?;
+        Ok(Trust::Authorities(authorities, None))
+    }
+}
+
+/// The certificate that a server of ours made, if there is one here and we may read it.
+fn own(global: &Global) -> Option<Fingerprint> {
+    let disk = global.root().ok()?.open_existing().ok()??;
+    let pem = disk::read(&*disk, CERTIFICATE_FILE.as_ref()).ok()??;
+    Fingerprint::of_pem(&pem)
+}
+
+/// How to end where TLS did not come about, and what to do about it.
+pub(super) fn failure(cause: &tls::Failure, told: impl std::fmt::Display) -> Failure {
+    let status = match cause {
+        tls::Failure::Lost | tls::Failure::TimedOut | tls::Failure::Stopped => ExitStatus::TryAgain,
+        _ => ExitStatus::Protocol,
+    };
+    let told = Failure::new(status, told);
+    match cause {
+        tls::Failure::UnknownIssuer(Some(shown)) => {
+            told.hint(format_args!("{TRUST_HINT}; its fingerprint is {shown}"))
+        }
+        tls::Failure::UnknownIssuer(None) => told.hint(TRUST_HINT),
+        tls::Failure::WrongName { .. } | tls::Failure::Name(_) => told.hint(
+            "`--server` has to name it as its certificate does; `--tls-fingerprint SHA256` trusts \
+             one certificate whatever its names are",
+        ),
+        tls::Failure::Expired(_) | tls::Failure::NotYetValid(_) => told.hint(
+            "check this machine's date; if it is right, the server needs another certificate",
+        ),
+        tls::Failure::NotTls => told.hint(
+            "`--tls implicit` is for ports where TLS comes first, `--tls starttls` for the others",
+        ),
+        _ => told,
+    }
+}

@@ -1,0 +1,205 @@
+//! Certificates: what a server shows to prove who it is, and how a person tells one from another.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use rcgen::{
+    CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose, SanType,
+};
+use ring::digest::{SHA256, digest};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
+
+/// How long a certificate lasts that is made here, in years. Nobody renews it.
+const SELF_SIGNED_YEARS: i32 = 10;
+
+/// The SHA-256 of a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fingerprint([u8; 32]);
+
+impl Fingerprint {
+    /// Of a certificate in DER.
+    pub(super) fn of(certificate: &CertificateDer<'_>) -> Self {
+        let mut octets = [0; 32];
+        octets.copy_from_slice(digest(&SHA256, certificate).as_ref());
+        Self(octets)
+    }
+
+    /// Of the first certificate in a PEM text; `None` if there is none.
+    #[must_use]
+    pub fn of_pem(pem: &[u8]) -> Option<Self> {
+        let certificate = CertificateDer::from_pem_slice(pem).ok()?;
+        Some(Self::of(&certificate))
+    }
+}
+
+impl fmt::Display for Fingerprint {
+    /// As `openssl x509 -fingerprint` writes it: `AB:CD:…`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, octet) in self.0.iter().enumerate() {
+            let colon = if index == 0 { "" } else { ":" };
+            write!(f, "{colon}{octet:02X}")?;
+        }
+        Ok(())
+    }
+}
+
+/// A text is no SHA-256.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a SHA-256 fingerprint has 64 hexadecimal digits, with or without colons")]
+pub struct FingerprintError;
+
+impl FromStr for Fingerprint {
+    type Err = FingerprintError;
+
+    fn from_str(text: &str) -> Result<Self, FingerprintError> {
+        let digits = text.chars().filter(|c| *c != ':');
+        let digits: Option<Vec<u32>> = digits.map(|c| c.to_digit(16)).collect();
+        let digits = digits.filter(|digits| digits.len() == 64);
+        let mut octets = [0; 32];
+        for (octet, pair) in octets
+            .iter_mut()
+            .zip(digits.ok_or(FingerprintError)?.chunks(2))
+        {
+            *octet = u8::try_from(pair[0] * 16 + pair[1]).map_err(|_| FingerprintError)?;
+        }
+        Ok(Self(octets))
+    }
+}
+
+/// A certificate, those that vouch for it, and its key.
+#[derive(Debug)]
+pub struct Identity {
+    pub(super) key: Arc<CertifiedKey>,
+    fingerprint: Fingerprint,
+}
+
+/// Why there is no identity in two PEM texts.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum IdentityError {
+    /// The first holds no certificate.
+    #[error("there is no certificate in it, or it is damaged")]
+    NoCertificate,
+    /// The second holds no private key.
+    #[error("there is no private key in it, or it is encrypted or damaged")]
+    NoKey,
+    /// A key of a kind that is not known.
+    #[error("the private key is of no kind that is known here")]
+    UnknownKey,
+    /// They are not a pair.
+    #[error("the private key is not that of the certificate")]
+    NoPair,
+}
+
+impl Identity {
+    /// Takes a chain of certificates, the server's own first, and the key of that one, both PEM.
+    ///
+    /// # Errors
+    ///
+    /// What is not there, or does not belong together.
+    pub fn from_pem(certificates: &[u8], key: &[u8]) -> Result<Self, IdentityError> {
+        let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(certificates).collect();
+        let chain = chain.map_err(|_| IdentityError::NoCertificate)?;
+        let own = chain.first().ok_or(IdentityError::NoCertificate)?;
+        let fingerprint = Fingerprint::of(own);
+        let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| IdentityError::NoKey)?;
+        let provider = rustls::crypto::ring::default_provider();
+        let loaded = provider.key_provider.load_private_key(key);
+        let key = CertifiedKey::new(chain, loaded.map_err(|_| IdentityError::UnknownKey)?);
+        match key.keys_match() {
+            Ok(()) => Ok(Self {
+                key: Arc::new(key),
+                fingerprint,
+            }),
+            Err(rustls::Error::InconsistentKeys(_)) => Err(IdentityError::NoPair),
+            Err(_) => Err(IdentityError::NoCertificate),
+        }
+    }
+
+    /// The fingerprint of the server's own certificate.
+    #[must_use]
+    pub fn fingerprint(&self) -> Fingerprint {
+        self.fingerprint
+    }
+}
+
+/// Makes a certificate that vouches for itself, and its key, both PEM. It is for these names and
+/// addresses, from the beginning of this year on; a name that no certificate can hold is left out.
+///
+/// # Errors
+///
+/// The system has no random numbers to give.
+pub fn self_signed(
+    names: &[String],
+    addresses: &[IpAddr],
+    year: i32,
+) -> Result<(String, String), rcgen::Error> {
+    let mut params = CertificateParams::default();
+    params.not_before = rcgen::date_time_ymd(year, 1, 1);
+    params.not_after = rcgen::date_time_ymd(year + SELF_SIGNED_YEARS, 12, 31);
+    let dns_names = names.iter().filter_map(|name| {
+        let name = name.as_str().try_into().ok()?;
+        Some(SanType::DnsName(name))
+    });
+    params.subject_alt_names = dns_names.collect();
+    let addresses = addresses.iter().copied().map(SanType::IpAddress);
+    params.subject_alt_names.extend(addresses);
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    let name = names.first().map_or("minismtp", String::as_str);
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    params.use_authority_key_identifier_extension = true;
+    let key = KeyPair::generate()?;
+    let certificate = params.self_signed(&key)?;
+    Ok((certificate.pem(), key.serialize_pem()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn made() -> (String, String) {
+        let names = ["mx.example".to_owned(), "nö".to_owned()];
+        self_signed(&names, &["127.0.0.1".parse().unwrap()], 2026).unwrap()
+    }
+
+    #[test]
+    fn what_is_made_can_be_shown() {
+        let (certificate, key) = made();
+        let identity = Identity::from_pem(certificate.as_bytes(), key.as_bytes()).unwrap();
+        let fingerprint = Fingerprint::of_pem(certificate.as_bytes());
+        assert_eq!(Some(identity.fingerprint()), fingerprint);
+    }
+
+    #[test]
+    fn what_is_no_pair_is_told() {
+        let ((certificate, key), (_, other)) = (made(), made());
+        for (certificate, key, expected) in [
+            ("", key.as_str(), IdentityError::NoCertificate),
+            (key.as_str(), key.as_str(), IdentityError::NoCertificate),
+            (certificate.as_str(), "", IdentityError::NoKey),
+            (certificate.as_str(), other.as_str(), IdentityError::NoPair),
+        ] {
+            let found = Identity::from_pem(certificate.as_bytes(), key.as_bytes());
+            assert_eq!(found.map(|_| ()), Err(expected));
+        }
+    }
+
+    #[test]
+    fn fingerprints_are_read_as_they_are_written() {
+        let (certificate, _) = made();
+        let fingerprint = Fingerprint::of_pem(certificate.as_bytes()).unwrap();
+        let text = fingerprint.to_string();
+        assert_eq!(text.len(), 95);
+        for text in [text.clone(), text.to_lowercase(), text.replace(':', "")] {
+            assert_eq!(text.parse(), Ok(fingerprint), "{text}");
+        }
+        for text in ["", "AB", &text[1..], &text.replace(['A', '0'], "G")] {
+            assert_eq!(text.parse::<Fingerprint>(), Err(FingerprintError), "{text}");
+        }
+    }
+}

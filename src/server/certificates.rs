@@ -1,0 +1,236 @@
+//! The certificate that a server shows: in files that somebody renews, or of its own making.
+
+use std::fs;
+use std::io;
+use std::net::IpAddr;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use chrono::Datelike as _;
+
+use crate::clock;
+use crate::disk::{self, Disk};
+use crate::maillog::Log;
+use crate::net::certificate::{Identity, IdentityError, self_signed};
+use crate::net::tls::Identities;
+
+/// Where the certificate of our own making is kept in the mail root. Anybody may have it.
+pub const CERTIFICATE_FILE: &str = ".minismtp.tls.crt";
+/// Where its key is.
+pub const KEY_FILE: &str = ".minismtp.tls.key";
+/// How often files are looked at, at most, whether they were renewed.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Why there is no certificate to show.
+#[derive(Debug, thiserror::Error)]
+pub enum CertificateError {
+    /// A file cannot be read or written.
+    #[error("cannot {doing} `{path}`: {cause}")]
+    File {
+        /// `read` or `write`.
+        doing: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        cause: io::Error,
+    },
+    /// What is in the files is of no use.
+    #[error("`{path}`: {cause}")]
+    Content {
+        /// The file that is to blame.
+        path: PathBuf,
+        /// What is wrong with it.
+        cause: IdentityError,
+    },
+    /// The system has no random numbers to give.
+    #[error("cannot make a certificate: {0}")]
+    Making(String),
+}
+
+/// A certificate and its key in two PEM files, and what was last read of them.
+#[derive(Debug)]
+pub struct PemFiles {
+    certificate: PathBuf,
+    key: PathBuf,
+    identity: Arc<Identity>,
+    stamps: Option<[Stamp; 2]>,
+}
+
+/// A file as it was: equal as long as nobody wrote to it or put another in its place.
+type Stamp = (u64, u64, u64, i64, i64);
+
+impl PemFiles {
+    /// Reads the chain of certificates, the server's own first, and the key.
+    ///
+    /// # Errors
+    ///
+    /// The files cannot be read, or are no certificate and its key.
+    pub fn read(certificate: &Path, key: &Path) -> Result<Self, CertificateError> {
+        // Before they are read: what changes meanwhile is read again.
+        let stamps = stamps(certificate, key);
+        let read = |path: &Path| fs::read(path).map_err(cannot("read", path));
+        let identity = identity(certificate, &read(certificate)?, key, &read(key)?)?;
+        Ok(Self {
+            certificate: certificate.to_owned(),
+            key: key.to_owned(),
+            identity: Arc::new(identity),
+            stamps,
+        })
+    }
+
+    /// The key's file, if others than its owner and group may read it.
+    #[must_use]
+    pub fn exposed_key(&self) -> Option<&Path> {
+        let status = fs::metadata(&self.key);
+        let is_exposed = status.is_ok_and(|status| status.mode() & 0o004 != 0);
+        is_exposed.then_some(self.key.as_path())
+    }
+}
+
+/// Shows what is in the files at the time; where that is of no use, what was there before.
+#[derive(Debug)]
+pub struct Renewable {
+    files: Mutex<(PemFiles, Instant)>,
+    log: Log,
+}
+
+impl Renewable {
+    /// Begins with what was read. What is renewed, or fails to be, is logged.
+    #[must_use]
+    pub fn new(files: PemFiles, log: Log) -> Self {
+        let files = Mutex::new((files, Instant::now()));
+        Self { files, log }
+    }
+}
+
+impl Identities for Renewable {
+    fn current(&self) -> Arc<Identity> {
+        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        let (files, looked) = &mut *files;
+        if looked.elapsed() < LOOK_INTERVAL {
+            return Arc::clone(&files.identity);
+        }
+        *looked = Instant::now();
+        let stamps = stamps(&files.certificate, &files.key);
+        if stamps != files.stamps {
+            match PemFiles::read(&files.certificate, &files.key) {
+                Ok(renewed) => {
+                    *files = renewed;
+                    self.log.certificate(&files.identity.fingerprint());
+                }
+                Err(error) => {
+                    // Once for each try: the second of the two files may be on its way.
+                    files.stamps = stamps;
+                    let kept = format!("{error}; the certificate from before is shown");
+                    self.log.warning(&kept);
+                }
+            }
+        }
+        Arc::clone(&files.identity)
+    }
+}
+
+/// One certificate that stays.
+#[derive(Debug)]
+pub struct Own(Arc<Identity>);
+
+impl Own {
+    /// Takes the certificate of our own making from the mail root, or makes it, for these names and
+    /// addresses.
+    ///
+    /// # Errors
+    ///
+    /// The files cannot be read or written, or somebody put something else there.
+    pub fn open(
+        disk: &dyn Disk,
+        names: &[String],
+        addresses: &[IpAddr],
+    ) -> Result<Self, CertificateError> {
+        let paths = [CERTIFICATE_FILE, KEY_FILE].map(Path::new);
+        let read = |path| disk::read(disk, path).map_err(cannot("read", &disk.show(path)));
+        let [certificate, key] = match (read(paths[0])?, read(paths[1])?) {
+            (Some(certificate), Some(key)) => [certificate, key],
+            _ => {
+                let made = self_signed(names, addresses, clock::now().year());
+                let made = made.map_err(|error| CertificateError::Making(error.to_string()))?;
+                let pair = [made.0.into_bytes(), made.1.into_bytes()];
+                // The key first: a certificate that is there has one.
+                for (path, octets) in paths.into_iter().zip(&pair).rev() {
+                    disk::replace(disk, path, octets).map_err(cannot("write", &disk.show(path)))?;
+                }
+                pair
+            }
+        };
+        let [shown_certificate, shown_key] = paths.map(|path| disk.show(path));
+        let identity = identity(&shown_certificate, &certificate, &shown_key, &key)?;
+        Ok(Self(Arc::new(identity)))
+    }
+}
+
+impl Identities for Own {
+    fn current(&self) -> Arc<Identity> {
+        Arc::clone(&self.0)
+    }
+}
+
+fn identity(
+    certificate: &Path,
+    certificate_pem: &[u8],
+    key: &Path,
+    key_pem: &[u8],
+) -> Result<Identity, CertificateError> {
+    Identity::from_pem(certificate_pem, key_pem).map_err(|cause| CertificateError::Content {
+        path: match cause {
+            IdentityError::NoCertificate => certificate.to_owned(),
+            IdentityError::NoKey | IdentityError::UnknownKey | IdentityError::NoPair => {
+                key.to_owned()
+            }
+        },
+        cause,
+    })
+}
+
+fn cannot(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> CertificateError {
+    let path = path.to_owned();
+    move |cause| CertificateError::File { doing, path, cause }
+}
+
+fn stamps(certificate: &Path, key: &Path) -> Option<[Stamp; 2]> {
+    let stamp = |path: &Path| {
+        let status = fs::metadata(path).ok()?;
+        let (seconds, nanoseconds) = (status.mtime(), status.mtime_nsec());
+        Some((
+            status.dev(),
+            status.ino(),
+            status.size(),
+            seconds,
+            nanoseconds,
+        ))
+    };
+    Some([stamp(certificate)?, stamp(key)?])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::SimulatedDisk;
+
+    #[test]
+    fn a_certificate_is_made_once_for_its_owner_alone() {
+        let disk = SimulatedDisk::default();
+        let open = || Own::open(&disk, &["mx.example".to_owned()], &[]);
+        let fingerprint = open().unwrap().current().fingerprint();
+        assert_eq!(open().unwrap().current().fingerprint(), fingerprint);
+        for name in [CERTIFICATE_FILE, KEY_FILE] {
+            let status = disk.status(Path::new(name)).unwrap().unwrap();
+            assert_eq!(status.mode & 0o777, 0o600, "{name}");
+        }
+        disk::replace(&disk, Path::new(KEY_FILE), b"no key").unwrap();
+        let error = open().unwrap_err().to_string();
+        assert!(error.contains(KEY_FILE), "{error}");
+        disk.remove(Path::new(KEY_FILE)).unwrap();
+        assert_ne!(open().unwrap().current().fingerprint(), fingerprint);
+    }
+}

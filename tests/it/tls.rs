@@ -1,0 +1,616 @@
+//! TLS, met through real sockets by our own client and by others.
+
+use std::fs;
+use std::net::{IpAddr, Shutdown, SocketAddr};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+
+use minismtp::net::certificate::self_signed;
+
+use crate::clients::{client, is_installed};
+use crate::sandbox::{Output, Sandbox, Server, until};
+use crate::serve::own_address;
+use crate::smtp::Smtp;
+
+const MAIL: &str = "From: a@b.example\nTo: andrew@localhost\nSubject: x\nhi\n";
+const FROM_ANDREW: &str = "From: andrew@localhost\nTo: andrew@localhost\nSubject: x\nhi\n";
+
+/// A certificate for `localhost` and 127.0.0.1, and the key, beside a mail root.
+struct Pair {
+    certificate: PathBuf,
+    key: PathBuf,
+}
+
+impl Pair {
+    fn new(sandbox: &Sandbox, names: &[&str], year: i32) -> Self {
+        let pair = Self {
+            certificate: sandbox.beside("cert.pem"),
+            key: sandbox.beside("key.pem"),
+        };
+        pair.renew(names, year);
+        pair
+    }
+
+    fn renew(&self, names: &[&str], year: i32) {
+        let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+        let (certificate, key) = self_signed(&names, &[], year).unwrap();
+        fs::write(&self.key, key).unwrap();
+        fs::set_permissions(&self.key, fs::Permissions::from_mode(0o600)).unwrap();
+        fs::write(&self.certificate, certificate).unwrap();
+    }
+
+    fn flags(&self) -> [&str; 4] {
+        let [certificate, key] = [&self.certificate, &self.key].map(|path| path.to_str().unwrap());
+        ["--tls-cert", certificate, "--tls-key", key]
+    }
+
+    fn ca(&self) -> [&str; 2] {
+        ["--tls-ca", self.certificate.to_str().unwrap()]
+    }
+}
+
+/// Reads the last line that a server with a certificate prints at its start.
+fn fingerprint(server: &mut Server) -> String {
+    let line = server.next_line();
+    let fingerprint = line.strip_prefix("certificate sha256 ");
+    fingerprint.unwrap_or_else(|| panic!("{line}")).to_owned()
+}
+
+/// A server with a certificate of its own making, on all four ports.
+fn serve_all(sandbox: &Sandbox) -> (Server, String) {
+    let flags = [
+        "--tls",
+        "self-signed",
+        "--smtps-port",
+        "0",
+        "--pop3s-port",
+        "0",
+    ];
+    let mut server = sandbox.serve_pop3(&flags);
+    let (_smtps, _pop3s) = (server.next_listener(), server.next_listener());
+    let fingerprint = fingerprint(&mut server);
+    (server, fingerprint)
+}
+
+/// Sends to `localhost`, which is what the certificates are for.
+fn send(sandbox: &Sandbox, port: u16, flags: &[&str], mail: &str) -> Output {
+    let server = format!("localhost:{port}");
+    sandbox.run(&[&["send", "--server", &server], flags].concat(), mail)
+}
+
+/// The same by somebody who has another mail root.
+fn stranger(sandbox: &Sandbox, port: u16, flags: &[&str], mail: &str) -> Output {
+    let elsewhere = sandbox.beside("nowhere");
+    let flags = [flags, &["--root", elsewhere.to_str().unwrap()]].concat();
+    send(sandbox, port, &flags, mail)
+}
+
+#[test]
+fn certificate_is_made_once_and_trusted_by_who_has_the_same_root() {
+    let sandbox = Sandbox::lab();
+    let (server, fingerprint) = serve_all(&sandbox);
+    for name in [".minismtp.tls.crt", ".minismtp.tls.key"] {
+        let mode = fs::metadata(sandbox.path(name))
+            .unwrap()
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o777, 0o600, "{name}");
+    }
+    if is_installed("openssl") {
+        let file = sandbox.path(".minismtp.tls.crt");
+        let file = file.to_str().unwrap();
+        let arguments = [
+            "x509",
+            "-in",
+            file,
+            "-noout",
+            "-fingerprint",
+            "-sha256",
+            "-text",
+        ];
+        let shown = client(&sandbox, "openssl", &arguments, "").code(0).stdout;
+        assert!(shown.contains(&fingerprint), "{shown}");
+        assert!(
+            shown.contains("DNS:localhost, IP Address:127.0.0.1"),
+            "{shown}"
+        );
+    }
+    send(&sandbox, server.address().port(), &[], MAIL)
+        .code(0)
+        .silent();
+    let smtps = server.listener("smtps").port();
+    send(&sandbox, smtps, &["--tls", "implicit"], MAIL)
+        .code(0)
+        .silent();
+    send(&sandbox, server.address().port(), &["--tls", "off"], MAIL).code(0);
+    assert_eq!(sandbox.records("Andrew").len(), 3);
+    let log = server.terminate().log;
+    assert_eq!(log.matches(" secured tls=1.3\n").count(), 2, "{log}");
+    let (_server, again) = serve_all(&sandbox);
+    assert_eq!(again, fingerprint);
+}
+
+#[test]
+fn nobody_is_trusted_without_a_reason() {
+    let sandbox = Sandbox::lab();
+    let (server, fingerprint) = serve_all(&sandbox);
+    let port = server.address().port();
+    stranger(&sandbox, port, &[], MAIL)
+        .code(76)
+        .stderr_has("the certificate is signed by nobody who is trusted here")
+        .stderr_has(&fingerprint);
+    let certificate = sandbox.path(".minismtp.tls.crt");
+    for flags in [
+        ["--tls-ca", certificate.to_str().unwrap()],
+        ["--tls-fingerprint", &fingerprint],
+        [
+            "--tls-fingerprint",
+            &fingerprint.replace(':', "").to_lowercase(),
+        ],
+    ] {
+        stranger(&sandbox, port, &flags, MAIL).code(0).silent();
+    }
+    stranger(&sandbox, port, &["--tls-insecure"], MAIL)
+        .code(0)
+        .stderr_has("warning: the server's certificate is not checked");
+    let wrong = fingerprint.replace(&fingerprint[..2], "00");
+    stranger(&sandbox, port, &["--tls-fingerprint", &wrong], MAIL)
+        .code(76)
+        .stderr_has("not the one with the fingerprint that was given but with ");
+    assert_eq!(sandbox.records("Andrew").len(), 4);
+}
+
+#[test]
+fn each_fault_of_a_certificate_has_its_own_sentence() {
+    for (names, year, expected) in [
+        (
+            &["mx.example"][..],
+            2026,
+            "the certificate is for `mx.example`, not for `localhost`",
+        ),
+        (
+            &["localhost"],
+            2001,
+            "the certificate expired on 2011-12-31",
+        ),
+        (
+            &["localhost"],
+            2100,
+            "the certificate is not valid before 2100-01-01",
+        ),
+    ] {
+        let sandbox = Sandbox::lab();
+        let pair = Pair::new(&sandbox, names, year);
+        let server = sandbox.serve(&pair.flags());
+        send(&sandbox, server.address().port(), &pair.ca(), MAIL)
+            .code(76)
+            .stderr_has(expected);
+        assert_eq!(sandbox.mailbox("Andrew"), "");
+    }
+}
+
+#[test]
+fn who_requires_tls_gets_it_or_sends_nothing() {
+    let sandbox = Sandbox::lab();
+    let mut server = sandbox.serve_pop3(&["--smtps-port", "0", "--tls", "self-signed"]);
+    server.next_listener();
+    let smtps = server.listener("smtps").port();
+    let other = Sandbox::lab();
+    let plain = other.serve_pop3(&[]);
+    send(&sandbox, plain.address().port(), &["--require-tls"], MAIL)
+        .code(76)
+        .stderr_has("the server offers no TLS, and it is required");
+    send(
+        &sandbox,
+        plain.address().port(),
+        &["--tls", "implicit"],
+        MAIL,
+    )
+    .code(76)
+    .stderr_has("the peer does not speak TLS")
+    .stderr_has("`--tls starttls`");
+    // Nobody says the first word.
+    send(&sandbox, smtps, &["--timeout", "1"], MAIL).code(75);
+    send(&sandbox, smtps, &["--tls", "off", "--require-tls"], MAIL).code(64);
+    let shell = |port: u16, flags: &[&str]| {
+        let server = format!("localhost:{port}");
+        let flags = [&["shell", "--server", &server], flags].concat();
+        sandbox.run(&flags, "Listusers\n")
+    };
+    shell(plain.pop3_address().port(), &["--require-tls"])
+        .code(76)
+        .stderr_has("the server offers no TLS");
+    shell(server.pop3_address().port(), &["--require-tls"]).code(0);
+    assert!(server.terminate().log.contains(" secured tls=1.3\n"));
+    assert_eq!(sandbox.mailbox("Andrew") + &other.mailbox("Andrew"), "");
+}
+
+#[test]
+fn shell_reads_mail_under_tls() {
+    let sandbox = Sandbox::lab();
+    let (server, fingerprint) = serve_all(&sandbox);
+    server.deliver(
+        "a@b.example",
+        &["andrew@localhost"],
+        "Subject: x\n\nhello\n",
+    );
+    let read = |listener: &str, flags: &[&str]| {
+        let address = server.listener(listener).to_string();
+        let arguments = ["shell", "--server", &address, "--user", "Andrew"];
+        let mut command = sandbox.command(&[&arguments, flags].concat());
+        command.env("MINISMTP_PASSWORD", "@dministr@tor");
+        crate::sandbox::run(&mut command, "Read\n")
+    };
+    let output = read("pop3s", &["--tls", "implicit"]).code(0);
+    assert!(output.stdout.contains("hello\n"), "{output:?}");
+    let output = read(
+        "pop3",
+        &["--tls-fingerprint", &fingerprint, "--require-tls"],
+    )
+    .code(0);
+    assert!(output.stdout.contains("hello\n"), "{output:?}");
+    // On this machine nothing needs to be asked for.
+    read("pop3", &[]).code(0);
+    let log = server.terminate().log;
+    assert_eq!(log.matches(" secured tls=1.3\n").count(), 2, "{log}");
+}
+
+/// A server that is met from another address than this machine's own.
+fn serve_outside(sandbox: &Sandbox, address: IpAddr, flags: &[&str]) -> (Server, SocketAddr) {
+    let address = address.to_string();
+    let mut server = sandbox.serve(&[&["--host", &address], flags].concat());
+    if flags.contains(&"--tls") {
+        fingerprint(&mut server);
+    }
+    let address = server.address();
+    (server, address)
+}
+
+#[test]
+fn passwords_of_others_go_under_tls_or_not_at_all() {
+    let Some(address) = own_address() else { return };
+    let sandbox = Sandbox::new();
+    // Nothing but the password itself proves a hashed one.
+    let add = ["users", "add", "Andrew", "--password-stdin"];
+    sandbox.run(&add, "@dministr@tor\n").code(0);
+    let (server, address) = serve_outside(&sandbox, address, &["--tls", "self-signed"]);
+    let mut smtp = Smtp::connect(address);
+    smtp.expect("220 ");
+    let offered = smtp.ask("EHLO client.example", "250");
+    assert!(offered.lines.iter().any(|line| line.ends_with("STARTTLS")));
+    assert!(
+        !offered.lines.iter().any(|line| line.contains("AUTH")),
+        "{offered}"
+    );
+    smtp.ask("AUTH PLAIN AEFuZHJldwBAZG1pbmlzdHJAdG9y", "538 5.7.11");
+    let log_in = |flags: &[&str]| {
+        let address = address.to_string();
+        let arguments = ["send", "--server", &address, "--user", "Andrew"];
+        let mut command = sandbox.command(&[&arguments, flags].concat());
+        command.env("MINISMTP_PASSWORD", "@dministr@tor");
+        crate::sandbox::run(&mut command, FROM_ANDREW)
+    };
+    // The address is one of those that the certificate is for.
+    log_in(&[]).code(0).silent();
+    log_in(&["--tls-insecure"])
+        .code(77)
+        .stderr_has("the password was not sent");
+    log_in(&["--tls-insecure", "--insecure-auth"]).code(0);
+    log_in(&["--tls", "off", "--insecure-auth"]).code(77);
+    assert_eq!(sandbox.records("Andrew").len(), 2);
+    drop(server);
+
+    let outside = address.ip();
+    let clear = [
+        "--port",
+        "0",
+        "--host",
+        &outside.to_string(),
+        "--pop3-port",
+        "0",
+    ];
+    let mut command = sandbox.command(&["serve"]);
+    command.args(clear);
+    let mut server = Server::start(command);
+    until("the warning is there", || {
+        server.log().contains("nobody can log in to ")
+    });
+    server.next_listener();
+    drop(server);
+    let (_server, address) = serve_outside(&sandbox, outside, &["--insecure-auth"]);
+    let mut smtp = Smtp::connect(address);
+    smtp.expect("220 ");
+    smtp.ask("EHLO client.example", "250");
+    smtp.ask("AUTH PLAIN AEFuZHJldwBAZG1pbmlzdHJAdG9y", "235");
+}
+
+#[test]
+fn what_is_said_in_clear_is_not_taken_for_said_under_tls() {
+    let sandbox = Sandbox::lab();
+    let (server, _) = serve_all(&sandbox);
+    let mut smtp = server.hello();
+    smtp.raw("STARTTLS\r\nMAIL FROM:<a@b.example>\r\n");
+    smtp.expect("503 5.5.1");
+    smtp.expect_end();
+    // Behind the answer, before the handshake.
+    let mut smtp = server.hello();
+    smtp.ask("STARTTLS", "220 2.0.0");
+    smtp.raw("MAIL FROM:<a@b.example>\r\n");
+    assert!(!smtp.rest().contains("250"));
+    let mut pop = server.pop3();
+    pop.raw("STLS\r\nUSER Andrew\r\n");
+    pop.expect("-ERR");
+    pop.expect_end();
+    server.deliver("a@b.example", &["andrew@localhost"], "hi\n");
+    until("the log tells", || {
+        server
+            .log()
+            .contains("error=\"the peer does not speak TLS\"")
+    });
+}
+
+#[test]
+fn renewed_certificate_is_shown_and_connections_stay() {
+    let sandbox = Sandbox::lab();
+    let pair = Pair::new(&sandbox, &["localhost"], 2026);
+    let mut server = sandbox.serve(&pair.flags());
+    let before = fingerprint(&mut server);
+    let port = server.address().port();
+    let mut open = server.hello();
+    pair.renew(&["localhost"], 2026);
+    let renewed = fs::read(&pair.certificate).unwrap();
+    let renewed = minismtp::net::certificate::Fingerprint::of_pem(&renewed).unwrap();
+    let renewed = renewed.to_string();
+    assert_ne!(renewed, before);
+    until("the new one is shown", || {
+        send(&sandbox, port, &["--tls-fingerprint", &renewed], MAIL).code == 0
+    });
+    open.ask("NOOP", "250");
+    // One that is of no use is not shown.
+    fs::write(&pair.certificate, "half a certifi").unwrap();
+    until("the log tells", || {
+        send(&sandbox, port, &["--tls-fingerprint", &renewed], MAIL).code(0);
+        server
+            .log()
+            .contains("the certificate from before is shown")
+    });
+    let log = server.terminate().log;
+    assert!(
+        log.contains(&format!("certificate sha256={renewed}\n")),
+        "{log}"
+    );
+}
+
+#[test]
+fn what_cannot_be_shown_is_told_at_the_start() {
+    let sandbox = Sandbox::lab();
+    let pair = Pair::new(&sandbox, &["localhost"], 2026);
+    let serve = |flags: &[&str]| sandbox.run(&[&["serve", "--port", "0"], flags].concat(), "");
+    serve(&["--smtps-port", "0"])
+        .code(64)
+        .stderr_has("`--smtps-port` needs a certificate");
+    serve(&pair.flags()[..2]).code(64);
+    serve(&["--tls-cert", "/nowhere", "--tls-key", pair.flags()[3]])
+        .code(74)
+        .stderr_has("cannot read `/nowhere`");
+    let other = Pair {
+        certificate: sandbox.beside("other.pem"),
+        key: sandbox.beside("other.key"),
+    };
+    other.renew(&["localhost"], 2026);
+    serve(&["--tls-cert", pair.flags()[1], "--tls-key", other.flags()[3]])
+        .code(78)
+        .stderr_has("the private key is not that of the certificate");
+    serve(&["--tls-cert", pair.flags()[3], "--tls-key", pair.flags()[3]])
+        .code(78)
+        .stderr_has("there is no certificate in it");
+    fs::set_permissions(&pair.key, fs::Permissions::from_mode(0o644)).unwrap();
+    let server = sandbox.serve(&pair.flags());
+    until("the log tells", || {
+        server.log().contains("others can read the private key")
+    });
+}
+
+#[test]
+fn only_safe_versions_are_spoken() {
+    if !is_installed("openssl") {
+        return;
+    }
+    let sandbox = Sandbox::lab();
+    let (server, _) = serve_all(&sandbox);
+    let smtps = server.listener("smtps").to_string();
+    let (smtp, pop3) = (
+        server.address().to_string(),
+        server.pop3_address().to_string(),
+    );
+    let probe = |flags: &[&str]| {
+        client(
+            &sandbox,
+            "openssl",
+            &[&["s_client"], flags].concat(),
+            "QUIT\n",
+        )
+    };
+    for (version, name) in [("-tls1_2", "TLSv1.2"), ("-tls1_3", "TLSv1.3")] {
+        for flags in [
+            &["-connect", &smtps, version][..],
+            &["-connect", &smtp, "-starttls", "smtp", version],
+            &["-connect", &pop3, "-starttls", "pop3", version],
+        ] {
+            let output = probe(flags);
+            assert!(
+                output.stdout.contains(&format!("New, {name}, Cipher is")),
+                "{output:?}"
+            );
+        }
+    }
+    for version in ["-tls1", "-tls1_1"] {
+        let security = ["-cipher", "DEFAULT:@SECLEVEL=0"];
+        let output = probe(&[&["-connect", &smtps, version], &security[..]].concat());
+        assert_ne!(output.code, 0, "{output:?}");
+    }
+    // A renegotiation is refused, and the server stands.
+    let output = client(
+        &sandbox,
+        "openssl",
+        &["s_client", "-connect", &smtps, "-tls1_2"],
+        "R\n",
+    );
+    assert!(
+        !output.stdout.contains("RENEGOTIATING\nverify"),
+        "{output:?}"
+    );
+    send(&sandbox, server.address().port(), &[], MAIL).code(0);
+}
+
+#[test]
+fn garbage_on_a_port_under_tls_harms_nobody() {
+    let sandbox = Sandbox::lab();
+    let (server, _) = serve_all(&sandbox);
+    for garbage in [
+        &b"EHLO client.example\r\n"[..],
+        &[0; 70_000],
+        &[0xff; 10],
+        b"\x16\x03\x01\xff\xff",
+    ] {
+        let mut smtp = Smtp::connect(server.listener("smtps"));
+        smtp.try_raw(garbage);
+        smtp.stream().shutdown(Shutdown::Write).ok();
+        assert!(!smtp.rest().contains("220"), "nothing is said in clear");
+    }
+    let silent: Vec<_> = (0..50)
+        .map(|_| Smtp::connect(server.listener("smtps")))
+        .collect();
+    send(
+        &sandbox,
+        server.listener("smtps").port(),
+        &["--tls", "implicit"],
+        MAIL,
+    )
+    .code(0);
+    drop(silent);
+    assert_eq!(server.terminate().code, 0);
+}
+
+const PYTHON: &str = r#"
+import poplib, smtplib, ssl, sys
+smtp, smtps, pop3, pop3s = map(int, sys.argv[1:5])
+context = ssl.create_default_context(cafile=sys.argv[5])
+text = b"From: andrew@localhost\r\nSubject: tls\r\n\r\n" + b"x" * 70 + b"\r\n" * 1000
+for begin in ("starttls", "implicit"):
+    if begin == "starttls":
+        client = smtplib.SMTP("localhost", smtp, timeout=20)
+        client.starttls(context=context)
+    else:
+        client = smtplib.SMTP_SSL("localhost", smtps, timeout=20, context=context)
+    with client:
+        client.login("Andrew", "@dministr@tor")
+        assert not client.has_extn("starttls")
+        client.sendmail("andrew@localhost", ["andrew@localhost"], text)
+        client.sendmail("andrew@localhost", ["andrew@localhost"], text * 500)
+for count, begin in enumerate(("stls", "implicit")):
+    if begin == "stls":
+        client = poplib.POP3("localhost", pop3, timeout=20)
+        assert "STLS" in client.capa()
+        client.stls(context=context)
+    else:
+        client = poplib.POP3_SSL("localhost", pop3s, timeout=20, context=context)
+    assert "STLS" not in client.capa()
+    client.user("Andrew")
+    client.pass_("@dministr@tor")
+    assert client.stat()[0] == 4, client.stat()
+    assert b"\r\n".join(client.retr(4)[1]).endswith((text * 500).rstrip(b"\r\n") + b"\r\n" * 999)
+    client.quit()
+"#;
+
+#[test]
+fn other_clients_speak_tls_with_us() {
+    let sandbox = Sandbox::lab();
+    let (server, fingerprint) = serve_all(&sandbox);
+    let certificate = sandbox.path(".minismtp.tls.crt");
+    let certificate = certificate.to_str().unwrap();
+    let [smtp, smtps, pop3, pop3s] =
+        ["smtp", "smtps", "pop3", "pop3s"].map(|name| server.listener(name).port().to_string());
+    let mut count = 0;
+    if is_installed("python3") {
+        let arguments = ["-c", PYTHON, &smtp, &smtps, &pop3, &pop3s, certificate];
+        client(&sandbox, "python3", &arguments, "").code(0);
+        count += 4;
+    }
+    if is_installed("curl") {
+        for (url, more) in [
+            (format!("smtp://localhost:{smtp}"), "--ssl-reqd"),
+            (format!("smtps://localhost:{smtps}"), "--tlsv1.3"),
+        ] {
+            let login = ["--user", "Andrew:@dministr@tor", "--upload-file", "-"];
+            let mail = [
+                "--mail-from",
+                "andrew@localhost",
+                "--mail-rcpt",
+                "andrew@localhost",
+            ];
+            let flags = [
+                "-sS",
+                "--crlf",
+                more,
+                "--cacert",
+                certificate,
+                "--url",
+                &url,
+            ];
+            client(
+                &sandbox,
+                "curl",
+                &[&flags[..], &mail, &login].concat(),
+                MAIL,
+            )
+            .code(0);
+            count += 1;
+        }
+        let url = format!("pop3s://localhost:{pop3s}/1");
+        let flags = [
+            "-sS",
+            "--cacert",
+            certificate,
+            "--user",
+            "Andrew:@dministr@tor",
+            &url,
+        ];
+        let read = client(&sandbox, "curl", &flags, "").code(0).stdout;
+        assert!(
+            read.starts_with("Return-Path: <andrew@localhost>"),
+            "{read}"
+        );
+    }
+    if is_installed("msmtp") {
+        let port = format!("--port={smtp}");
+        let pinned = format!("--tls-fingerprint={fingerprint}");
+        let flags = [
+            "--file=/dev/null",
+            "--host=localhost",
+            &port,
+            "--from=andrew@localhost",
+        ];
+        let tls = ["--tls=on", "--tls-starttls=on", &pinned, "--auth=off"];
+        client(
+            &sandbox,
+            "msmtp",
+            &[&flags[..], &tls, &["andrew@localhost"]].concat(),
+            MAIL,
+        )
+        .code(0);
+        count += 1;
+    }
+    let records = sandbox.records("Andrew");
+    assert_eq!(records.len(), count);
+    let secure = records.iter().filter(|record| record.is_full());
+    for record in secure {
+        assert!(record.trace().1.contains(" with ESMTPS"), "{record:?}");
+    }
+    let log = server.terminate().log;
+    assert_eq!(
+        log.matches(" connected ").count(),
+        log.matches(" secured ").count(),
+        "{log}"
+    );
+}
