@@ -45,7 +45,7 @@
 //! mailbox/        trait Store; text files, their format and index, journal, group commit,
 //!                 checkpoints, recovery, deletion
 //!                                                [address clock disk message user wire]
-//! net/            listening, connections, the loop that drives a Machine              [wire]
+//! net/            listening, connections, TLS, the loop that drives a Machine         [wire]
 //! server/         listeners and limits; answers an engine's questions  [all but cli, client]
 //! client/         dial, drive Submission; carry on a Conversation
 //!                                                     [all but cli, server, and the stores]

@@ -60,8 +60,7 @@ pub(crate) struct ForServer {
 
     /// Send the password even where others may read it on its way
     ///
-    /// Without this it is only sent to a server on this machine, as long as connections are not
-    /// encrypted.
+    /// Without this it is only sent to a server on this machine, or under TLS to one that is known.
     #[arg(long)]
     pub(super) insecure_auth: bool,
 }
