@@ -374,8 +374,9 @@ async fn open(
         return Some((stream, shared.channel(peer)));
     }
     let mut stopping = stopping.clone();
+    let deadline = Instant::now() + HANDSHAKE_TIMEOUT.min(shared.smtp.timeout);
     let secured = tokio::select! {
-        secured = stream.secure(Instant::now() + HANDSHAKE_TIMEOUT) => secured,
+        secured = stream.secure(deadline) => secured,
         _ = stopping.wait_for(|is_stopping| *is_stopping) => Err(Failure::Stopped),
     };
     match secured {

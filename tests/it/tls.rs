@@ -464,6 +464,34 @@ fn only_safe_versions_are_spoken() {
 }
 
 #[test]
+fn handshake_that_does_not_come_is_not_waited_for() {
+    let sandbox = Sandbox::lab();
+    let flags = [
+        "--tls",
+        "self-signed",
+        "--smtps-port",
+        "0",
+        "--timeout",
+        "1",
+    ];
+    let mut server = sandbox.serve(&flags);
+    server.next_listener();
+    let mut silent = Smtp::connect(server.listener("smtps"));
+    silent.expect_end();
+    let mut begun = server.hello();
+    begun.ask("STARTTLS", "220 2.0.0");
+    // The first octet of a handshake, and nothing more.
+    begun.raw(b"\x16");
+    begun.expect_end();
+    until("the log tells", || {
+        let log = server.log();
+        log.matches("error=\"the TLS handshake took too long\"")
+            .count()
+            == 2
+    });
+}
+
+#[test]
 fn garbage_on_a_port_under_tls_harms_nobody() {
     let sandbox = Sandbox::lab();
     let (server, _) = serve_all(&sandbox);
