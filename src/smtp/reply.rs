@@ -352,6 +352,9 @@ impl Reply {
     /// Appends the reply as it goes over the wire.
     pub fn encode(&self, out: &mut Vec<u8>) {
         let [hundreds, tens, ones] = [100, 10, 1].map(|unit| digit(self.code / unit));
+        // What a line has but its text: codes, and its end.
+        let around = "250-".len() + self.enhanced.len() + " \r\n".len();
+        out.reserve(self.text.len() + around);
         let mut lines = self.lines().peekable();
         while let Some(line) = lines.next() {
             let mark = if lines.peek().is_none() { b' ' } else { b'-' };
