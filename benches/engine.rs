@@ -13,6 +13,10 @@
 //! $ valgrind --tool=callgrind --callgrind-out-file=/dev/null $engine --times 1000 smtp-message
 //! $ valgrind --tool=callgrind --callgrind-out-file=/dev/null $engine --times 2000 smtp-message
 //! ```
+//!
+//! So counted, on x86-64 with AVX2: `smtp-dialog` 49,700 instructions, `smtp-message` 24,000,
+//! `smtp-pipelined` 22,600, `pop3-dialog` 76,100, `record` 19,100, `draft` 19,900; `dot-decode` 2.5
+//! and `dot-encode` 2.4 an octet. Twice the same number comes out, to one in a thousand.
 
 #![expect(clippy::print_stdout, reason = "what a benchmark is for")]
 #![expect(

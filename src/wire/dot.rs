@@ -77,7 +77,11 @@ impl Decoder {
         let mut at = 0;
         while at < octets.len() && self.state != State::End {
             at += match self.state {
-                State::LineStart | State::Middle => self.run(&octets[at..], text),
+                State::LineStart => match self.whole_lines(&octets[at..], text) {
+                    0 => self.run(&octets[at..], text),
+                    used => used,
+                },
+                State::Middle => self.run(&octets[at..], text),
                 _ => self.single(octets[at], text),
             };
         }
@@ -101,6 +105,27 @@ impl Decoder {
     #[must_use]
     pub fn has_bare_line_end(&self) -> bool {
         self.bare
+    }
+
+    /// Takes lines that are here in full and end in CRLF, which is nearly all there is. What
+    /// follows them, be it the end, a piece of a line or a bare CR or LF, is for the others.
+    fn whole_lines(&mut self, octets: &[u8], text: &mut Vec<u8>) -> usize {
+        let (mut at, mut lines) = (0, 0);
+        let before = text.len();
+        loop {
+            let rest = &octets[at..];
+            let stuffed = usize::from(!self.is_counted && rest.starts_with(b"."));
+            match memchr2(b'\r', b'\n', rest) {
+                Some(end) if rest[end..].starts_with(b"\r\n") && (stuffed, end) != (1, 1) => {
+                    put_line(&rest[stuffed..], end - stuffed, text);
+                    at += end + 2;
+                    lines += 1;
+                }
+                _ => break,
+            }
+        }
+        self.octets += (text.len() - before) as u64 + lines;
+        at
     }
 
     /// Takes text up to the next CR or LF at once.
@@ -174,6 +199,22 @@ impl Decoder {
         text.extend_from_slice(octets);
         self.octets += octets.len() as u64;
     }
+}
+
+/// Appends the first `end` octets and a LF. There are more octets than that.
+fn put_line(octets: &[u8], end: usize, text: &mut Vec<u8>) {
+    // Copying more than there is to be, and cutting it off again, takes less than a call of
+    // `memcpy` for each line.
+    const PIECE_OCTETS: usize = 64;
+    let last = text.len() + end;
+    match octets.first_chunk::<PIECE_OCTETS>() {
+        Some(piece) if end < PIECE_OCTETS => {
+            text.extend_from_slice(piece);
+            text.truncate(last + 1);
+        }
+        _ => text.extend_from_slice(&octets[..=end]),
+    }
+    text[last] = b'\n';
 }
 
 /// Gives text out, dot-stuffed.
