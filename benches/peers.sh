@@ -2,10 +2,14 @@
 # Starts and stops a mail server to compare with, as root on Debian, with its default durability, on a
 # loopback port, with files of its own:
 #
-#     peers.sh start postfix PORT     prints the process, and the directories where mail waits
-#     peers.sh stop postfix
+#     peers.sh start postfix|opensmtpd PORT   prints the process, and where mail waits
+#     peers.sh stop postfix|opensmtpd
 #
-# Mail for user0@localhost and so on goes to one mbox file each.
+# Mail for user0@localhost and so on goes to one mbox file each, which is complete when nothing waits.
+#
+# Debian's packages of the two exclude each other, so only Postfix is installed. OpenSMTPD is fetched
+# and unpacked without being installed. The paths and users that it wants are there in a mount
+# namespace of its own: the rest of the system sees none of them.
 
 set -euo pipefail
 
@@ -82,8 +86,86 @@ stop_postfix() {
     rm -rf "$dir"
 }
 
+start_opensmtpd() {
+    local port=$1 dir=$base/opensmtpd package=$base/packages/opensmtpd
+    stop_opensmtpd
+    if [ ! -x "$package/usr/sbin/smtpd" ]; then
+        rm -rf "$package"
+        mkdir -p "$package"
+        (cd "$package" && apt-get -qq download opensmtpd && dpkg -x ./*.deb .) > /dev/null 2>&1 ||
+            fail 'OpenSMTPD cannot be fetched: apt-get update'
+    fi
+    if ldd "$package/usr/sbin/smtpd" | grep -q 'not found'; then
+        fail 'OpenSMTPD lacks a library: apt-get install libdb5.3 libevent-2.1-7 libpam0g libssl3'
+    fi
+    mkdir -p "$dir"/{empty,etc,home,lib,mail,run,spool}
+    chmod 755 "$base" "$dir"
+    chmod 711 "$dir/spool"
+    chmod 1777 "$dir/mail"
+    cp /etc/passwd /etc/group "$dir/etc"
+    cat >> "$dir/etc/passwd" <<'PASSWD'
+opensmtpd:x:65001:65001::/var/lib/opensmtpd/empty:/usr/sbin/nologin
+opensmtpq:x:65002:65002::/var/lib/opensmtpd/empty:/usr/sbin/nologin
+PASSWD
+    printf 'opensmtpd:x:65001:\nopensmtpq:x:65002:\n' >> "$dir/etc/group"
+    for user in $(seq 0 99); do
+        printf 'user%s:x:%s:65003::%s/home/user%s:/bin/sh\n' \
+            "$user" "$((65100 + user))" "$dir" "$user"
+        mkdir "$dir/home/user$user"
+        chown "$((65100 + user)):65003" "$dir/home/user$user"
+    done >> "$dir/etc/passwd"
+    cat > "$dir/etc/smtpd.conf" <<CONF
+smtp limit max-mails 1000000
+listen on 127.0.0.1 port $port hostname peer.localhost
+action "local" mbox
+match from any for domain "localhost" action "local"
+CONF
+    # What is mounted over has to be there; the empty directories stay.
+    mkdir -p /usr/libexec/opensmtpd /var/lib/opensmtpd /var/spool/smtpd
+    mkdir -p "$dir/lib/empty"
+    setsid unshare --mount --propagation private bash -c '
+        set -e
+        dir=$1 package=$2
+        mount --bind "$dir/etc/passwd" /etc/passwd
+        mount --bind "$dir/etc/group" /etc/group
+        mount --bind "$package/usr/libexec/opensmtpd" /usr/libexec/opensmtpd
+        mount --bind "$dir/lib" /var/lib/opensmtpd
+        mount --bind "$dir/spool" /var/spool/smtpd
+        mount --bind "$dir/mail" /var/mail
+        mount --bind "$dir/run" /run
+        exec "$package/usr/sbin/smtpd" -d -f "$dir/etc/smtpd.conf"
+    ' smtpd "$dir" "$package" < /dev/null > "$dir/log" 2>&1 &
+    printf '%s\n' "$!" > "$dir/pid"
+    for _ in $(seq 100); do
+        if (: < "/dev/tcp/127.0.0.1/$port") 2> /dev/null; then
+            printf '%s %s %s\n' "$!" "$dir"/spool/{incoming,queue}
+            return
+        fi
+        sleep 0.1
+    done
+    fail "OpenSMTPD does not start: $(tail -n 1 "$dir/log")"
+}
+
+stop_opensmtpd() {
+    local dir=$base/opensmtpd pid
+    if [ -f "$dir/pid" ]; then
+        pid=$(< "$dir/pid")
+        # Not somebody else who got its number since.
+        if grep -q smtpd "/proc/$pid/comm" 2> /dev/null; then
+            kill "$pid"
+            for _ in $(seq 100); do
+                [ -d "/proc/$pid" ] || break
+                sleep 0.1
+            done
+        fi
+    fi
+    rm -rf "$dir"
+}
+
 case "${1-} ${2-}" in
     'start postfix') start_postfix "${3?a port}" ;;
     'stop postfix') stop_postfix ;;
-    *) fail 'usage: peers.sh start|stop postfix [PORT]' ;;
+    'start opensmtpd') start_opensmtpd "${3?a port}" ;;
+    'stop opensmtpd') stop_opensmtpd ;;
+    *) fail 'usage: peers.sh start|stop postfix|opensmtpd [PORT]' ;;
 esac
