@@ -237,7 +237,13 @@ impl Client {
             while let Some(end) = self.input.iter().position(|&octet| octet == b'\n') {
                 let line = &self.input[..=end];
                 let is_last = line.get(3) == Some(&b' ');
-                if !matches!(line.first(), Some(b'2' | b'3')) {
+                let code = match self.stage {
+                    Stage::Greeting => b"220",
+                    Stage::Data if self.expected == 1 => b"354",
+                    Stage::Quit => b"221",
+                    _ => b"250",
+                };
+                if !line.starts_with(code) {
                     let line = String::from_utf8_lossy(line).into_owned();
                     return Err(io::Error::other(format!("refused: {line}")));
                 }

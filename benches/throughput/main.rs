@@ -3,8 +3,9 @@
 //! The server, the limit (see [`limit`]), and whatever else there is to compare with get the same
 //! loads in turn, so that a slow moment of the machine is everybody's; medians are printed. With
 //! Debian's package `postfix` on the machine that is `smtp-sink`, which parses SMTP and stores
-//! nothing. `--peers` adds Postfix as `benches/peers.sh` starts it (root, Debian);
-//! `--peer NAME=HOST:PORT` adds a server that is running.
+//! nothing. `--peers` adds Postfix and OpenSMTPD as `benches/peers.sh` starts them (root, Debian);
+//! `--peer NAME=HOST:PORT` adds a server that is running. Before a load is measured, each server gets
+//! a tenth of it to warm up. A run ends when all mail is in the mailboxes.
 //!
 //! `cargo bench --bench throughput -- --only pipelined --rounds 3` plays one load.
 
@@ -39,7 +40,7 @@ struct Args {
     /// How often each load is played
     #[arg(long, default_value_t = 5)]
     rounds: usize,
-    /// Compare with Postfix too
+    /// Compare with Postfix and OpenSMTPD too
     #[arg(long)]
     peers: bool,
     /// Compare with this server, `NAME=HOST:PORT`
@@ -51,6 +52,9 @@ struct Args {
     /// Be the limit, in this directory
     #[arg(long, hide = true)]
     limit: Option<PathBuf>,
+    /// Be the limit in this way
+    #[arg(long, hide = true, default_value = "journal")]
+    way: limit::Way,
     /// What cargo says
     #[arg(long, hide = true)]
     bench: bool,
@@ -59,7 +63,7 @@ struct Args {
 fn main() {
     let args = Args::parse();
     if let Some(directory) = &args.limit {
-        limit::serve(directory, &mut std::io::stdout()).unwrap();
+        limit::serve(args.way, directory, &mut std::io::stdout()).unwrap();
         return;
     }
     let mut peers = vec![Peer::minismtp(Path::new(env!("CARGO_BIN_EXE_minismtp")))];
@@ -68,10 +72,11 @@ fn main() {
         peer.name = binary.display().to_string();
         peers.push(peer);
     }
-    peers.push(Peer::limit());
+    peers.extend(LIMITS.map(|(name, way)| Peer::limit(name, way)));
     peers.extend(Peer::sink());
     if args.peers {
-        peers.extend(Peer::postfix());
+        peers.extend(Peer::installed("Postfix", "postfix"));
+        peers.extend(Peer::installed("OpenSMTPD", "opensmtpd"));
     }
     for peer in &args.peer {
         let (name, address) = peer.split_once('=').expect("NAME=HOST:PORT");
@@ -150,10 +155,13 @@ fn loads() -> Vec<(&'static str, Load)> {
 
 fn play(what: &str, load: Load, peers: &[Peer], rounds: usize) {
     let mut results: Vec<[Vec<f64>; 4]> = peers.iter().map(|_| Default::default()).collect();
+    for peer in peers {
+        let messages = peer.share(load) / 10;
+        peer.take(Load { messages, ..load });
+    }
     for _ in 0..rounds {
         for (peer, [rates, medians, worst, cpu]) in peers.iter().zip(&mut results) {
-            // Who takes a few hundred a second gets a few hundred.
-            let messages = load.messages / if peer.is_slow { 15 } else { 1 };
+            let messages = peer.share(load);
             let load = Load { messages, ..load };
             let (report, seconds, used) = peer.take(load);
             rates.push(messages as f64 / seconds);
@@ -167,10 +175,10 @@ fn play(what: &str, load: Load, peers: &[Peer], rounds: usize) {
         "    {:24} {:>26}  {:>9}  {:>9}  {:>10}",
         "", "messages/s", "p50 ms", "p99 ms", "CPU us"
     );
-    let mut limit = 0.0;
+    let mut limit: f64 = 0.0;
     for (peer, [rates, ..]) in peers.iter().zip(&mut results) {
-        if peer.name == LIMIT {
-            limit = median(rates);
+        if LIMITS.iter().any(|(name, _)| *name == peer.name) {
+            limit = limit.max(median(rates));
         }
     }
     for (peer, [rates, medians, worst, cpu]) in peers.iter().zip(&mut results) {
@@ -247,7 +255,13 @@ fn spread(values: &mut [f64], digits: usize) -> String {
     format!("{median:.digits$} ({first:.digits$} to {last:.digits$})")
 }
 
-const LIMIT: &str = "the limit, durable";
+/// The faster one is the limit.
+const LIMITS: [(&str, limit::Way); 2] = [
+    ("the limit, one file", limit::Way::Journal),
+    ("the limit, a file each", limit::Way::Files),
+];
+/// How long mail may be on its way.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A server that gets the load.
 struct Peer {
@@ -293,11 +307,14 @@ impl Peer {
         Self::spawn("minismtp", &mut command, root)
     }
 
-    fn limit() -> Self {
+    fn limit(name: &str, way: limit::Way) -> Self {
         let directory = directory();
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.arg("--limit").arg(&directory);
-        Self::spawn(LIMIT, &mut command, directory)
+        if way == limit::Way::Files {
+            command.args(["--way", "files"]);
+        }
+        Self::spawn(name, &mut command, directory)
     }
 
     fn spawn(name: &str, command: &mut Command, directory: PathBuf) -> Self {
@@ -345,9 +362,8 @@ impl Peer {
         sink.is_there().then_some(sink)
     }
 
-    /// Postfix, as `peers.sh` starts it; that prints the process and where messages wait.
-    fn postfix() -> Option<Self> {
-        let (name, word) = ("Postfix", "postfix");
+    /// One that `peers.sh` starts; that prints the process and where messages wait.
+    fn installed(name: &str, word: &'static str) -> Option<Self> {
         let address = free_address();
         let started = Command::new("bash")
             .args([PEERS_SCRIPT, "start", word, &address.port().to_string()])
@@ -387,6 +403,11 @@ impl Peer {
         false
     }
 
+    /// How many messages of the load: who takes a few hundred a second gets a few hundred.
+    fn share(&self, load: Load) -> usize {
+        load.messages / if self.is_slow { 15 } else { 1 }
+    }
+
     /// Gets the load; also gives how many seconds it took until all was in the mailboxes, and how
     /// many of a processor.
     fn take(&self, load: Load) -> (Report, f64, f64) {
@@ -397,7 +418,9 @@ impl Peer {
             .unwrap_or_else(|error| panic!("{}: {error}", self.name));
         let mut seconds = report.seconds;
         if !self.queues.is_empty() {
+            let name = &self.name;
             while self.queues.iter().any(|queue| has_files(queue)) {
+                assert!(begin.elapsed() < PATIENCE, "{name} keeps mail");
                 std::thread::sleep(Duration::from_millis(2));
             }
             seconds = begin.elapsed().as_secs_f64();
