@@ -16,7 +16,7 @@
 )]
 #![expect(clippy::cast_precision_loss, reason = "counts here are far below 2^52")]
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Read};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -85,7 +85,6 @@ fn main() {
     println!("{} rounds each, median (minimum to maximum)", args.rounds);
     if args.only.is_none() {
         start_times();
-        memory();
     }
     for (what, load) in loads() {
         if args.only.as_ref().is_none_or(|only| what.contains(only)) {
@@ -210,38 +209,6 @@ fn start_times() {
     println!("\nexec to the first 220: {} ms", spread(&mut times, 1));
     let binary = std::fs::metadata(env!("CARGO_BIN_EXE_minismtp")).unwrap();
     println!("binary: {:.1} MB", binary.len() as f64 / 1e6);
-}
-
-fn memory() {
-    const HELD: usize = 10_000;
-    let server = Peer::minismtp(Path::new(env!("CARGO_BIN_EXE_minismtp")));
-    let rest = server.resident_kib();
-    let wanted = rustix::process::Rlimit {
-        current: Some(2 * HELD as u64),
-        maximum: rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum,
-    };
-    rustix::process::setrlimit(rustix::process::Resource::Nofile, wanted).unwrap();
-    let held: Vec<TcpStream> = (0..HELD)
-        .map(|_| {
-            let mut stream = TcpStream::connect(server.address).unwrap();
-            let mut buffer = [0; 1024];
-            assert!(stream.read(&mut buffer).unwrap() > 4);
-            stream.write_all(b"EHLO c.example\r\n").unwrap();
-            let mut said = Vec::new();
-            while !said.windows(4).any(|octets| octets == b"250 ") {
-                let got = stream.read(&mut buffer).unwrap();
-                assert!(got > 0, "turned away");
-                said.extend_from_slice(&buffer[..got]);
-            }
-            stream
-        })
-        .collect();
-    let full = server.resident_kib();
-    println!("memory at rest: {:.1} MB", rest as f64 / 1024.0);
-    println!(
-        "memory for each of {HELD} idle connections: {:.1} KiB",
-        (full - rest) as f64 / held.len() as f64
-    );
 }
 
 fn median(values: &mut [f64]) -> f64 {
@@ -447,16 +414,6 @@ impl Peer {
             }
         }
         ticks as f64 / rustix::param::clock_ticks_per_second() as f64
-    }
-
-    fn resident_kib(&self) -> usize {
-        let path = format!("/proc/{}/status", self.pid.unwrap());
-        let status = std::fs::read_to_string(path).unwrap();
-        let line = status
-            .lines()
-            .find(|line| line.starts_with("VmRSS:"))
-            .unwrap();
-        line.split_whitespace().nth(1).unwrap().parse().unwrap()
     }
 }
 
