@@ -123,7 +123,7 @@ mod smtp {
     use std::time::{Duration, Instant};
 
     use minismtp::smtp::server::{Answer, Question, Session, Settings};
-    use minismtp::wire::{Machine, Step};
+    use minismtp::wire::{Channel, Machine, Step};
 
     use super::{
         Bencher, BytesCount, KIB, MIB, READ_OCTETS, UserName, black_box, dot, message_text,
@@ -138,8 +138,9 @@ mod smtp {
             recipients_max: 1000,
             timeout: Duration::from_secs(300),
             login_required: false,
+            has_tls: false,
         };
-        Session::new(Arc::new(settings), Instant::now())
+        Session::new(Arc::new(settings), Channel::Private, Instant::now())
     }
 
     /// What a client writes, piece by piece.
@@ -194,7 +195,7 @@ mod smtp {
                     drop(black_box(octets));
                 }
                 Step::Ask(question) => session.answer(now, answer(&question)),
-                Step::Wait(_) | Step::Close => return,
+                Step::Wait(_) | Step::Close | Step::StartTls => return,
             }
         }
     }
@@ -249,7 +250,7 @@ mod pop3 {
     use std::time::{Duration, Instant};
 
     use minismtp::pop3::server::{Answer, Question, Session, Settings};
-    use minismtp::wire::{Machine, Step};
+    use minismtp::wire::{Channel, Machine, Step};
 
     use super::{Bencher, KIB, UserName, black_box, message_text};
 
@@ -305,12 +306,13 @@ mod pop3 {
         let settings = Settings {
             hostname: "mx.example".to_owned(),
             is_lab: false,
+            has_tls: false,
             message_octets_max: 25 << 20,
             login_timeout: Duration::from_secs(300),
             idle_timeout: Duration::from_secs(600),
         };
         let now = Instant::now();
-        let mut session = Session::new(Arc::new(settings), now);
+        let mut session = Session::new(Arc::new(settings), Channel::Private, now);
         advance(&mut session, owner, now);
         for write in writes {
             session.receive(now, write);
@@ -333,7 +335,7 @@ mod pop3 {
                     let answer = owner.answer(&question);
                     session.answer(now, answer);
                 }
-                Step::Wait(_) | Step::Close => return,
+                Step::Wait(_) | Step::Close | Step::StartTls => return,
             }
         }
     }
