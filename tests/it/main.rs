@@ -1,4 +1,4 @@
-//! The one test crate, over the built binary and the library.
+//! The test crate over the built binary and the library; the engines by themselves have `engines`.
 //!
 //! Everything here is black-box: it knows the contract (what users, scripts, peers and files of
 //! other programs may rely on) and the built `minismtp`, nothing of the code inside.
