@@ -4,4 +4,7 @@
 //! `tests/it`.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod world;
+
 mod endings;
+mod submission;
