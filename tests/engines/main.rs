@@ -6,5 +6,6 @@
 
 mod world;
 
+mod conversation;
 mod endings;
 mod submission;
