@@ -12,7 +12,7 @@ use minismtp::pop3::client::{Conversation, Part, Request};
 use minismtp::pop3::server::{Answer, Question, Session, Settings};
 use minismtp::secret::Secret;
 use minismtp::user::UserName;
-use minismtp::wire::{Machine as _, Step};
+use minismtp::wire::{Channel, Machine as _, Step};
 
 use crate::world::{Arrival, Dice, Line, each_seed};
 
@@ -262,6 +262,7 @@ impl Play {
         let settings = Settings {
             hostname: "mx.example".to_owned(),
             is_lab,
+            has_tls: false,
             message_octets_max: if dice.one_in(8) { 40 } else { 100_000 },
             login_timeout: LOGIN_TIMEOUT,
             idle_timeout: IDLE_TIMEOUT,
@@ -288,7 +289,7 @@ impl Play {
         Self {
             person: Person::new(&mut dice, is_lab),
             client: Conversation::new(),
-            server: Session::new(Arc::new(settings), now),
+            server: Session::new(Arc::new(settings), Channel::Private, now),
             owner,
             dice,
             now,
@@ -417,6 +418,7 @@ impl Play {
                     let at = self.now + self.dice.millis(self.owner.delay_millis);
                     self.answer = Some((at, answer));
                 }
+                Step::StartTls => panic!("nobody asked for TLS"),
                 Step::Wait(deadline) => {
                     assert!(deadline > self.now, "the server waits for what is past");
                     assert!(deadline <= self.now + IDLE_TIMEOUT);

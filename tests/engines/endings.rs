@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use minismtp::smtp::server::{Answer, Question, Session, Settings};
-use minismtp::wire::{Machine as _, Step};
+use minismtp::wire::{Channel, Machine as _, Step};
 
 /// What the sequences are made of.
 const ALPHABET: &[u8] = b"\r\n.a";
@@ -152,7 +152,7 @@ struct Server {
 impl Server {
     fn begin(settings: &Arc<Settings>, now: Instant, line_end: &str) -> Self {
         let mut server = Self {
-            session: Session::new(Arc::clone(settings), now),
+            session: Session::new(Arc::clone(settings), Channel::Private, now),
             now,
             outcome: Outcome::default(),
             said: Vec::new(),
@@ -174,7 +174,7 @@ impl Server {
                     let answer = self.answer(question);
                     self.session.answer(self.now, answer);
                 }
-                Step::Wait(_) | Step::Close => return,
+                Step::Wait(_) | Step::Close | Step::StartTls => return,
             }
             while self.session.event().is_some() {}
         }
@@ -220,6 +220,7 @@ fn play(sequences: impl Iterator<Item = Vec<u8>>, line_end: LineEnd) -> [usize; 
         recipients_max: 100,
         timeout: Duration::from_secs(300),
         login_required: false,
+        has_tls: false,
     });
     let first_end = match line_end {
         LineEnd::Crlf => "\r\n",

@@ -12,12 +12,13 @@ use std::time::{Duration, Instant};
 use minismtp::address::{ForwardPath, ReversePath};
 use minismtp::message::envelope::Envelope;
 use minismtp::message::outgoing::Outgoing;
+use minismtp::net::tls::HANDSHAKE_TIMEOUT;
 use minismtp::sasl::{Login, scram};
 use minismtp::secret::Secret;
-use minismtp::smtp::client::{self, Cause, Stage, Submission, Verdict};
+use minismtp::smtp::client::{self, Cause, Stage, StartTls, Submission, Verdict};
 use minismtp::smtp::server::{self, Answer, Question, Session};
 use minismtp::smtp::{Event, limits};
-use minismtp::wire::{Machine as _, Step};
+use minismtp::wire::{Channel, Machine as _, Step};
 
 use crate::world::{Arrival, Dice, Line, each_seed};
 
@@ -107,6 +108,9 @@ struct Play {
     to_client: Line,
     /// The answer that the owner is thinking about.
     answer: Option<(Instant, Answer)>,
+    /// How long each side waits for the other to agree on TLS, once it does.
+    client_handshake: Option<Instant>,
+    server_handshake: Option<Instant>,
     client_is_done: bool,
     server_is_done: bool,
     /// When the client gives up of its own accord.
@@ -149,7 +153,11 @@ impl Play {
         let settings = client::Settings {
             hostname: "c.example".to_owned(),
             login,
+            start_tls: [StartTls::Never, StartTls::IfOffered, StartTls::Required]
+                [dice.below_usize(3)],
+            is_secure: false,
             is_password_allowed: true,
+            is_password_allowed_secured: true,
             nonce: [7; scram::NONCE_OCTETS],
             is_step_by_step: dice.one_in(3),
             timeout_max: dice
@@ -162,6 +170,7 @@ impl Play {
             recipients_max: if dice.one_in(8) { 2 } else { 100 },
             timeout: TIMEOUT,
             login_required: dice.one_in(8),
+            has_tls: !dice.one_in(8),
         };
         let mut to_server = Line::new(&mut dice, now);
         let mut to_client = Line::new(&mut dice, now);
@@ -183,12 +192,14 @@ impl Play {
             },
             stops: dice.one_in(16).then(|| now + dice.millis(10_000)),
             client: Submission::new(settings, Some(message.clone())),
-            server: Session::new(Arc::new(offered), now),
+            server: Session::new(Arc::new(offered), Channel::Private, now),
             dice,
             now,
             to_server,
             to_client,
             answer: None,
+            client_handshake: None,
+            server_handshake: None,
             client_is_done: false,
             server_is_done: false,
             has_sent_all: false,
@@ -200,7 +211,10 @@ impl Play {
     fn run(mut self, text_octets: usize) -> Self {
         let began = self.now;
         loop {
-            let deadlines = [self.step_client(text_octets), self.step_server()];
+            let mut deadlines = [self.step_client(text_octets), self.step_server()];
+            if self.agree() {
+                deadlines = [self.step_client(text_octets), self.step_server()];
+            }
             if self.client_is_done && self.server_is_done {
                 return self;
             }
@@ -220,6 +234,17 @@ impl Play {
             );
             self.arrive();
         }
+    }
+
+    /// Ends the handshake if both sides are in it; whether they were.
+    fn agree(&mut self) -> bool {
+        let both = self.client_handshake.is_some() && self.server_handshake.is_some();
+        if both {
+            (self.client_handshake, self.server_handshake) = (None, None);
+            self.client.secured(self.now, "1.3");
+            self.server.secured(self.now, "1.3");
+        }
+        both
     }
 
     /// What is due at this moment.
@@ -261,6 +286,14 @@ impl Play {
                     }
                 }
                 Step::Ask(never) => match never {},
+                Step::StartTls => {
+                    let deadline = self.now + HANDSHAKE_TIMEOUT;
+                    let deadline = *self.client_handshake.get_or_insert(deadline);
+                    if self.now < deadline {
+                        return Some(deadline);
+                    }
+                    self.client.disconnected(self.now);
+                }
                 Step::Wait(deadline) => {
                     assert!(deadline > self.now, "the client waits for what is past");
                     assert!(deadline <= self.now + limits::FINAL_TIMEOUT);
@@ -295,6 +328,14 @@ impl Play {
                     let answer = self.owner.answer(&mut self.dice, question);
                     let at = self.now + self.dice.millis(self.owner.delay_millis);
                     self.answer = Some((at, answer));
+                }
+                Step::StartTls => {
+                    let deadline = self.now + HANDSHAKE_TIMEOUT;
+                    let deadline = *self.server_handshake.get_or_insert(deadline);
+                    if self.now < deadline {
+                        return Some(deadline);
+                    }
+                    self.server.disconnected(self.now);
                 }
                 Step::Wait(deadline) => {
                     assert!(deadline > self.now, "the server waits for what is past");
@@ -377,7 +418,7 @@ fn play(seed: u64) -> &'static str {
                 assert!(stored.is_empty(), "{failure}, and stored");
                 "lost"
             }
-            Cause::Refused(_) | Cause::TooLarge { .. } => {
+            Cause::Refused(_) | Cause::TooLarge { .. } | Cause::TlsNotOffered => {
                 assert!(stored.is_empty(), "{failure}, and stored");
                 "refused"
             }
