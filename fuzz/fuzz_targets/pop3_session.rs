@@ -12,7 +12,7 @@ use minismtp::pop3::server::{Answer, Letter, Question, Session, Settings};
 use minismtp::sasl::scram;
 use minismtp::secret::Secret;
 use minismtp::user::UserName;
-use minismtp::wire::{Machine as _, Step};
+use minismtp::wire::{Channel, Machine as _, Step};
 use minismtp_fuzz::{Dice, take_octet, take_seed};
 
 const TIMEOUT: Duration = Duration::from_secs(600);
@@ -196,6 +196,7 @@ fn play(choices: u8, seed: u64, pieces: &[&[u8]]) -> Outcome {
     let settings = Arc::new(Settings {
         hostname: "mx.example".to_owned(),
         is_lab: choices & 1 == 0,
+        has_tls: false,
         message_octets_max: if choices & 2 == 0 { 100_000 } else { 20 },
         login_timeout: TIMEOUT,
         idle_timeout: TIMEOUT,
@@ -211,7 +212,7 @@ fn play(choices: u8, seed: u64, pieces: &[&[u8]]) -> Outcome {
         octets_max: settings.message_octets_max,
         done: Vec::new(),
     };
-    let mut session = Session::new(settings, now);
+    let mut session = Session::new(settings, Channel::Private, now);
     let mut outcome = Outcome::default();
     let mut steps = 0;
     let mut run = |session: &mut Session, outcome: &mut Outcome| loop {
@@ -231,6 +232,7 @@ fn play(choices: u8, seed: u64, pieces: &[&[u8]]) -> Outcome {
                 assert!(deadline > now && deadline <= now + TIMEOUT && !outcome.is_closed);
                 return;
             }
+            Step::StartTls => panic!("there is no certificate"),
             Step::Close if outcome.is_closed => return,
             Step::Close => outcome.is_closed = true,
         }
