@@ -19,7 +19,8 @@
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::path::PathBuf;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -52,6 +53,9 @@ struct Args {
     /// How long a phase takes, in seconds
     #[arg(long, default_value_t = 3.0)]
     seconds: f64,
+    /// Another build of the server, instead of this one
+    #[arg(long, default_value = MINISMTP)]
+    binary: PathBuf,
     /// What cargo says
     #[arg(long, hide = true)]
     bench: bool,
@@ -61,10 +65,10 @@ fn main() {
     let args = Args::parse();
     let handles = raise_limit();
     if args.only.is_none() {
-        memory(IDLE.min(handles.saturating_sub(100)));
+        memory(&args.binary, IDLE.min(handles.saturating_sub(100)));
     }
     let length = Duration::from_secs_f64(args.seconds.min(SECONDS_MAX));
-    let (server, other) = (Server::start(), Server::start());
+    let (server, other) = (Server::start(&args.binary), Server::start(&args.binary));
     // What is done for the first time takes longer.
     ordinary(server.address, length.min(Duration::from_secs(1)));
 
@@ -149,8 +153,8 @@ impl Results {
 }
 
 /// What connections take that do nothing.
-fn memory(connections: usize) {
-    let server = Server::start();
+fn memory(binary: &Path, connections: usize) {
+    let server = Server::start(binary);
     let rest = server.resident_kib();
     let held: Vec<Client> = (0..connections)
         .map(|_| Client::connect(server.address).unwrap())
@@ -426,7 +430,7 @@ struct Server {
 }
 
 impl Server {
-    fn start() -> Self {
+    fn start(binary: &Path) -> Self {
         static COUNTER: AtomicUsize = AtomicUsize::new(0);
         let number = COUNTER.fetch_add(1, Ordering::Relaxed);
         // Not where it may be memory: a sync has to mean something.
@@ -436,9 +440,11 @@ impl Server {
         let users: String = (0..100)
             .map(|user| format!("user{user},password\n"))
             .collect();
-        std::fs::write(root.join("logincred.txt"), users).unwrap();
+        let file = root.join("logincred.txt");
+        std::fs::write(&file, users).unwrap();
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
         // One whose password is hashed: that is what a login costs.
-        let mut add = Command::new(MINISMTP)
+        let mut add = Command::new(binary)
             .args(["users", "add", "victim", "--password-stdin", "--root"])
             .arg(&root)
             .stdin(Stdio::piped())
@@ -447,7 +453,7 @@ impl Server {
             .unwrap();
         add.stdin.take().unwrap().write_all(b"secret\n").unwrap();
         assert!(add.wait().unwrap().success(), "users add");
-        let mut child = Command::new(MINISMTP)
+        let mut child = Command::new(binary)
             .args(["serve", "--port", "0", "--root"])
             .arg(&root)
             .stdout(Stdio::piped())
