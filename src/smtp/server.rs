@@ -271,10 +271,13 @@ impl Incoming {
     }
 
     fn judge(&mut self, octets_max: u64, text: &mut Vec<u8>) {
-        if self.decoder.octets() > octets_max {
-            self.refusal.get_or_insert(Reply::TOO_BIG);
-        } else if self.decoder.has_bare_line_end() {
+        if self.decoder.has_bare_line_end() {
             self.refusal.get_or_insert(Reply::BARE_LINE_END);
+        }
+        // Of two reasons the same one is told, however the octets came in.
+        let is_bare = self.refusal == Some(Reply::BARE_LINE_END);
+        if self.decoder.octets() > octets_max && (is_bare || self.refusal.is_none()) {
+            self.refusal = Some(Reply::TOO_BIG);
         }
         if self.refusal.is_some() {
             text.clear();
@@ -1327,6 +1330,18 @@ mod tests {
             }
             play.pass(TIMEOUT);
             assert!(play.say("").starts_with("421 4.4.2 "), "{verb}");
+        }
+    }
+
+    #[test]
+    fn of_two_reasons_the_same_is_told_however_the_text_is_cut() {
+        let text = format!("a\nb{}\r\n.\r\n", "x".repeat(1_000_000));
+        for cut in [0, 2, 3, 999_999] {
+            let mut play = Play::new();
+            play.begin("DATA");
+            let (head, tail) = text.split_at(cut);
+            let said = play.say(head) + &play.say(tail);
+            assert_eq!(said, "552 5.3.4 Message too big\r\n", "cut at {cut}");
         }
     }
 

@@ -7,5 +7,6 @@
 mod world;
 
 mod conversation;
+mod dialects;
 mod endings;
 mod submission;
