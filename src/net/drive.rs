@@ -13,6 +13,11 @@ use super::tls::{Failure, HANDSHAKE_TIMEOUT};
 
 /// So much at once is no command: the others get their turn before it is looked at.
 const FLOOD_OCTETS: usize = 4096;
+/// What one connection may do in a row before the others get their turn: questions, and pieces of what
+/// it is told.
+const TURN_STEPS: usize = 16;
+/// Such a piece.
+const PIECE_OCTETS: usize = 128;
 /// How long to look for what a peer said before it stopped listening.
 const LAST_WORDS_TIMEOUT: Duration = Duration::from_secs(1);
 /// How many reads that may take.
@@ -42,6 +47,7 @@ pub async fn drive<M: Machine, O: Owner<M>>(
     write_timeout: Duration,
 ) -> io::Result<()> {
     let mut is_stopping = false;
+    let mut steps = 0;
     let mut told = stop.clone();
     let mut told = pin!(async move {
         // An owner that is gone stops nobody.
@@ -50,6 +56,11 @@ pub async fn drive<M: Machine, O: Owner<M>>(
         }
     });
     loop {
+        if steps >= TURN_STEPS {
+            // Commands that were sent ahead are worked off without waiting for anything.
+            steps = 0;
+            tokio::task::yield_now().await;
+        }
         let now = Instant::now();
         if !is_stopping && *stop.borrow() {
             is_stopping = true;
@@ -61,6 +72,7 @@ pub async fn drive<M: Machine, O: Owner<M>>(
         }
         match step {
             Step::Send(octets) => {
+                steps += 1 + octets.len() / PIECE_OCTETS;
                 let written = stream.write(&octets, now + write_timeout).await;
                 if let Err(error) = written {
                     last_words(machine, &mut stream).await;
@@ -69,6 +81,7 @@ pub async fn drive<M: Machine, O: Owner<M>>(
                 }
             }
             Step::Ask(question) => {
+                steps += 1;
                 let answer = owner.answer(question).await;
                 machine.answer(Instant::now(), answer);
             }
@@ -88,6 +101,7 @@ pub async fn drive<M: Machine, O: Owner<M>>(
                 }
             }
             Step::Wait(deadline) => {
+                steps = 0;
                 let mut received = 0;
                 let read = stream.read(deadline, |octets| {
                     received = octets.len();
@@ -129,5 +143,72 @@ async fn last_words<M: Machine>(machine: &mut M, stream: &mut Stream) {
         if !matches!(read.await, Ok(Read::Octets)) {
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Has so many questions, and waits for nothing.
+    struct Curious(usize);
+
+    impl Machine for Curious {
+        type Question = ();
+        type Answer = ();
+        type Event = ();
+
+        fn receive(&mut self, _: Instant, _: &[u8]) {}
+
+        fn disconnected(&mut self, _: Instant) {}
+
+        fn answer(&mut self, _: Instant, (): ()) {
+            self.0 -= 1;
+        }
+
+        fn stop(&mut self, _: Instant) {}
+
+        fn step(&mut self, _: Instant) -> Step<()> {
+            if self.0 > 0 {
+                Step::Ask(())
+            } else {
+                Step::Close
+            }
+        }
+
+        fn event(&mut self) -> Option<()> {
+            None
+        }
+    }
+
+    struct Prompt;
+
+    impl Owner<Curious> for Prompt {
+        async fn answer(&mut self, (): ()) {}
+
+        fn event(&mut self, (): ()) {}
+    }
+
+    #[tokio::test]
+    async fn others_get_their_turn() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let peer = tokio::net::TcpStream::connect(listener.local_addr().unwrap());
+        let peer = peer.await.unwrap();
+        let (socket, _) = listener.accept().await.unwrap();
+        // It is closed at once, so that nobody waits for it.
+        drop(peer);
+        let (_stopper, stop) = watch::channel(false);
+        let session = tokio::spawn(async move {
+            let mut machine = Curious(1000);
+            let stream = Stream::new(socket);
+            drive(&mut machine, stream, &mut Prompt, stop, LAST_WORDS_TIMEOUT).await
+        });
+        let mut turns = 0;
+        while !session.is_finished() {
+            turns += 1;
+            tokio::task::yield_now().await;
+        }
+        session.await.unwrap().unwrap();
+        assert!(turns > 1000 / TURN_STEPS, "{turns}");
     }
 }

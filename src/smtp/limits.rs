@@ -46,6 +46,9 @@ pub const REFUSED_RECIPIENTS_MAX: u32 = 100;
 pub const SESSION_TIME_MAX: Duration = Duration::from_secs(3600);
 /// Text octets collected before the owner is asked to take them.
 pub const TEXT_CHUNK_OCTETS: usize = 64 * 1024;
+/// Replies to commands sent ahead that are gathered before they are sent and others get their turn,
+/// in octets: some hundred microseconds of work.
+pub const REPLIES_OCTETS: usize = 2048;
 /// How much text has to come in a second, over each time-out, for the session to go on: who sends
 /// an octet now and then holds a connection, and sends no mail.
 pub const TEXT_OCTETS_PER_SECOND_MIN: u64 = 512;

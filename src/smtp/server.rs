@@ -1084,7 +1084,7 @@ impl Machine for Session {
             let is_closed = matches!(self.stage, Stage::Closed);
             // Replies to commands sent ahead go out together (RFC 2920 §3.2), but not without
             // bound.
-            if !is_closed && self.output.len() < limits::TEXT_CHUNK_OCTETS && self.advance(now) {
+            if !is_closed && self.output.len() < limits::REPLIES_OCTETS && self.advance(now) {
                 continue;
             }
             if !self.output.is_empty() {
@@ -1303,6 +1303,23 @@ mod tests {
                 "{lines:?}"
             );
         }
+    }
+
+    #[test]
+    fn replies_to_a_flood_come_in_pieces() {
+        let mut play = Play::new();
+        let flood = "NOOP\r\n".repeat(1000);
+        play.session.receive(play.now, flood.as_bytes());
+        let mut pieces = 0;
+        while let Step::Send(octets) = play.session.step(play.now) {
+            assert!(
+                octets.len() < 2 * limits::REPLIES_OCTETS,
+                "{}",
+                octets.len()
+            );
+            pieces += 1;
+        }
+        assert!(pieces >= 5, "{pieces}");
     }
 
     #[test]
