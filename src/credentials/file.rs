@@ -402,6 +402,8 @@ impl<'a> Text<'a> {
             _ => b"\n",
         };
         match self.lines.last_mut() {
+            // Half an end is made whole: another CR would be part of the password.
+            Some(last) if last.ends_with(b"\r") => last.to_mut().push(b'\n'),
             Some(last) if !last.ends_with(b"\n") => last.to_mut().extend_from_slice(end),
             _ => {}
         }
@@ -806,6 +808,12 @@ mod tests {
                 "add, CRLF",
                 add,
                 "a,x\r\nb,y\r\n",
+                "a,x\r\nb,y\r\nnew,p,w\r\n",
+            ),
+            (
+                "add, half an end",
+                add,
+                "a,x\r\nb,y\r",
                 "a,x\r\nb,y\r\nnew,p,w\r\n",
             ),
             (

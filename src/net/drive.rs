@@ -166,6 +166,8 @@ mod tests {
             self.0 -= 1;
         }
 
+        fn secured(&mut self, _: Instant, _: &'static str) {}
+
         fn stop(&mut self, _: Instant) {}
 
         fn step(&mut self, _: Instant) -> Step<()> {
