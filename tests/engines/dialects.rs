@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use minismtp::address::{Address, ForwardPath, ReversePath};
 use minismtp::smtp::command::{Body, Command, Ret};
 use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
 use smtp_proto::{
     MAIL_BODY_7BIT, MAIL_BODY_8BITMIME, MAIL_BODY_BINARYMIME, MAIL_RET_FULL, MAIL_RET_HDRS,
     MAIL_SMTPUTF8, RCPT_NOTIFY_DELAY, RCPT_NOTIFY_FAILURE, RCPT_NOTIFY_NEVER, RCPT_NOTIFY_SUCCESS,
@@ -210,6 +211,12 @@ const KNOWN: &[Known] = &[
         example: "EHLO k\u{f6}ln.example",
     },
     Known {
+        how: Differ::WeRefuse,
+        why: "RFC 5321 §4.1.1: white space at the end of a line is taken for none, and no argument",
+        is_about: |line| line.ends_with('\t'),
+        example: "VRFY \t",
+    },
+    Known {
         how: Differ::TheyRefuse,
         why: "RFC 5321 §4.1.1.1: one space too many before the name is harmless, as behind it",
         is_about: |line| is_verb(line, &["EHLO", "HELO", "LHLO"]) && line[5..].starts_with(' '),
@@ -284,6 +291,13 @@ const KNOWN: &[Known] = &[
         why: "RFC 5321 §4.1.3: an address literal stands for a domain",
         is_about: |line| line.contains("@["),
         example: "RCPT TO:<a@[127.0.0.1]>",
+    },
+    Known {
+        how: Differ::TheyRefuse,
+        why: "RFC 5321 §3.5.3, §7.3: VRFY gets the same answer whatever it asks, so nothing has to be \
+              read in it",
+        is_about: |line| is_verb(line, &["VRFY"]),
+        example: "VRFY \"",
     },
     Known {
         how: Differ::InMeaning,
@@ -453,8 +467,19 @@ fn valid_line() -> impl Strategy<Value = String> {
     ]
 }
 
+/// The same lines each time: a disagreement that nobody has decided yet is found by who runs more of
+/// them, not by who changed something else.
+fn config() -> ProptestConfig {
+    ProptestConfig {
+        cases: 3_000,
+        rng_seed: RngSeed::Fixed(1),
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 3_000, ..ProptestConfig::default() })]
+    #![proptest_config(config())]
 
     /// What the grammar makes is a command to both, and the same one.
     #[test]
