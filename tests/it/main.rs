@@ -15,6 +15,7 @@ mod concurrency;
 mod crash;
 mod demo;
 mod dialogs;
+mod hostile;
 mod lab;
 mod limits;
 mod lmtp;
