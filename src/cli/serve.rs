@@ -20,6 +20,7 @@ use crate::credentials::{CREDENTIALS_FILE, Credentials, CredentialsFile};
 use crate::mailbox::file::FileStore;
 use crate::mailbox::{Store, StoreError};
 use crate::maillog::{Level, Log};
+use crate::net::is_local;
 use crate::pop3;
 use crate::server::delivery::Policy;
 use crate::server::limits::CONNECTIONS_PER_ADDRESS_MAX;
@@ -334,9 +335,9 @@ fn check_users(credentials: &dyn Credentials, args: &Args, log: &Log) -> Result<
 
 /// In the lab everybody is trusted; on a network that may be more people than meant.
 fn warn_of_lab(args: &Args, listeners: &[(Protocol, SocketAddr)], out: &mut Output) {
-    let open = listeners.iter().find(|(protocol, address)| {
-        *protocol == Protocol::Pop3 && !address.ip().to_canonical().is_loopback()
-    });
+    let open = listeners
+        .iter()
+        .find(|(protocol, address)| *protocol == Protocol::Pop3 && !is_local(*address));
     if let Some((_, address)) = open.filter(|_| args.lab) {
         out.warning(format_args!(
             "`--lab` on {address}: whoever can connect reads, deletes and sends everybody's mail \
@@ -349,7 +350,7 @@ fn warn_of_lab(args: &Args, listeners: &[(Protocol, SocketAddr)], out: &mut Outp
 fn warn_of_clear_text(args: &Args, listeners: &[(Protocol, SocketAddr)], out: &mut Output) {
     let certificate = &args.certificate;
     let is_open = |(protocol, address): &&(Protocol, SocketAddr)| {
-        *protocol == Protocol::Pop3 && !address.ip().to_canonical().is_loopback()
+        *protocol == Protocol::Pop3 && !is_local(*address)
     };
     if args.lab || certificate.is_given() || certificate.insecure_auth {
         return;
@@ -364,7 +365,7 @@ fn warn_of_clear_text(args: &Args, listeners: &[(Protocol, SocketAddr)], out: &m
 
 /// Who finds a hole in a server has what its user has.
 fn warn_of_root(args: &Args, listeners: &[(Protocol, SocketAddr)], out: &mut Output) {
-    let is_open = |(_, address): &(_, SocketAddr)| !address.ip().to_canonical().is_loopback();
+    let is_open = |(_, address): &(_, SocketAddr)| !is_local(*address);
     if args.user.is_none() && privileges::is_root() && listeners.iter().any(is_open) {
         out.warning("running as root; `--user NAME` runs as another user once the ports are bound");
     }

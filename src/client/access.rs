@@ -98,7 +98,7 @@ impl Access {
         let socket = runtime.block_on(dial(server, &addresses, None))?;
         let peer = socket.peer_addr().map_err(DialError::Network)?;
         let is_private_under_tls = security.is_password_safe();
-        let is_local = peer.ip().to_canonical().is_loopback();
+        let is_local = crate::net::is_local(peer);
         Ok(Self {
             stream: runtime.block_on(secure(socket, server, security, None))?,
             runtime,

@@ -76,7 +76,7 @@ pub fn submit(
 }
 
 fn settings(stream: &TcpStream, options: &Options) -> io::Result<Settings> {
-    let is_local = stream.peer_addr()?.ip().to_canonical().is_loopback();
+    let is_local = crate::net::is_local(stream.peer_addr()?);
     let security = &options.security;
     let is_password_allowed = is_local || options.is_insecure_auth_allowed;
     Ok(Settings {

@@ -18,6 +18,12 @@ use local::LocalListener;
 /// Connections that wait to be accepted.
 const BACKLOG: u32 = 1024;
 
+/// Whether an address is this machine's own, which no network leads to.
+#[must_use]
+pub fn is_local(address: SocketAddr) -> bool {
+    address.ip().to_canonical().is_loopback()
+}
+
 /// Where connections come from.
 #[derive(Debug)]
 pub enum Listener {

@@ -214,7 +214,7 @@ impl Office {
         let Some(address) = path.address() else {
             return Ok(Answer::Accept);
         };
-        if login.is_none() && peer.ip().to_canonical().is_loopback() {
+        if login.is_none() && crate::net::is_local(peer) {
             return Ok(Answer::Accept);
         }
         let owner = if self.is_ours(address) {

@@ -20,7 +20,8 @@ use crate::sasl::{Login, Mechanism, Proof, scram};
 use crate::secret;
 use crate::user::UserName;
 
-use super::failures::{Failures, neighbourhood};
+use super::failures::Failures;
+use super::limits::counted_by;
 
 /// Logins that may wait for a processor; one more is told to try later.
 const LOGINS_WAITING_MAX: usize = 64;
@@ -61,8 +62,7 @@ impl Visitor {
 
     /// What failures are counted by; `None` for this machine itself.
     fn address(&self) -> Option<IpAddr> {
-        let address = self.peer.ip().to_canonical();
-        (!address.is_loopback()).then(|| neighbourhood(address))
+        counted_by(self.peer)
     }
 }
 

@@ -6,7 +6,6 @@
 //! has so many addresses is not slowed down by address, but still by user.
 
 use std::hash::{BuildHasher, Hash, RandomState};
-use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -130,19 +129,9 @@ fn delay(count: u32) -> Duration {
     DELAY.saturating_mul(count).min(DELAY_MAX)
 }
 
-/// What counts as one address: an IPv6 host has a whole /64 to choose from.
-pub(super) fn neighbourhood(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => {
-            let [a, b, c, d, ..] = address.segments();
-            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
-        }
-        address => address,
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::limits::network;
     use super::*;
 
     const PATIENCE: Duration = Duration::from_secs(20);
@@ -203,7 +192,7 @@ mod tests {
 
     #[test]
     fn an_ipv6_network_is_one_address() {
-        let of = |text: &str| neighbourhood(text.parse().unwrap());
+        let of = |text: &str| network(text.parse().unwrap());
         assert_eq!(of("2001:db8:1:2::1"), of("2001:db8:1:2:ffff::9"));
         assert_ne!(of("2001:db8:1:2::1"), of("2001:db8:1:3::1"));
         assert_eq!(of("::ffff:192.0.2.1"), of("192.0.2.1"));

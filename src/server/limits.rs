@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::net::is_local;
+
 /// Connections at once from one address where nothing else is said.
 pub const CONNECTIONS_PER_ADDRESS_MAX: usize = 50;
 /// How long messages in flight may take after the server was told to stop.
@@ -66,11 +68,9 @@ impl Places {
     pub(super) fn take(&self, peer: SocketAddr) -> Result<Place, Full> {
         let place = Arc::clone(&self.all).try_acquire_owned();
         let place = place.map_err(|_| Full::All)?;
-        let ip = peer.ip().to_canonical();
-        let address = if ip.is_loopback() {
-            None
-        } else {
-            Some(Addresses::take(&self.addresses, network(ip)).ok_or(Full::Address)?)
+        let address = match counted_by(peer) {
+            None => None,
+            Some(address) => Some(Addresses::take(&self.addresses, address).ok_or(Full::Address)?),
         };
         Ok(Place {
             _place: place,
@@ -147,9 +147,15 @@ impl Drop for AddressPlace {
     }
 }
 
-fn network(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(_) => address,
+/// What a peer's connections and failures are counted by; `None` for this machine itself.
+pub(super) fn counted_by(peer: SocketAddr) -> Option<IpAddr> {
+    (!is_local(peer)).then(|| network(peer.ip()))
+}
+
+/// What counts as one address.
+pub(super) fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        address @ IpAddr::V4(_) => address,
         IpAddr::V6(address) => {
             let mask = u128::MAX << (128 - IPV6_NETWORK_BITS);
             Ipv6Addr::from_bits(address.to_bits() & mask).into()

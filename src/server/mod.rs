@@ -122,7 +122,7 @@ impl Shared {
 
     /// Who can listen on a connection that is in clear.
     fn channel(&self, peer: SocketAddr) -> Channel {
-        if self.is_insecure_auth_allowed || peer.ip().to_canonical().is_loopback() {
+        if self.is_insecure_auth_allowed || net::is_local(peer) {
             Channel::Private
         } else {
             Channel::Open
@@ -428,7 +428,7 @@ async fn serve_smtp(
     };
     let is_lmtp = protocol == Protocol::Lmtp;
     // Who is on this machine and may speak LMTP is trusted with whose mail it is.
-    let settings = if is_lmtp && peer.ip().to_canonical().is_loopback() {
+    let settings = if is_lmtp && net::is_local(peer) {
         Arc::clone(&shared.lmtp)
     } else {
         Arc::clone(&shared.smtp)
