@@ -20,6 +20,14 @@ fn hello(server: &Server) -> Smtp {
     lmtp
 }
 
+/// A server with LMTP on a port and on a Unix socket, and where that is.
+fn serve_both(sandbox: &Sandbox) -> (Server, String) {
+    let path = sandbox.beside("lmtp").to_str().unwrap().to_owned();
+    let mut server = sandbox.serve_lmtp(&["--lmtp-socket", &path]);
+    server.next_listener();
+    (server, path)
+}
+
 #[test]
 fn one_mailbox_that_fails_does_not_keep_the_others_from_theirs() {
     let sandbox = Sandbox::lab();
@@ -186,10 +194,8 @@ fn smtplib_hands_mail_over() {
         return;
     }
     let sandbox = Sandbox::lab();
-    let path = sandbox.beside("lmtp");
-    let path = path.to_str().unwrap();
-    let mut server = sandbox.serve_lmtp(&["--lmtp-socket", path]);
-    server.next_listener();
+    let (server, path) = serve_both(&sandbox);
+    let path = path.as_str();
     let port = server.lmtp_address().port().to_string();
     client(
         &sandbox,
@@ -216,10 +222,8 @@ fn swaks_hands_mail_over() {
         return;
     }
     let sandbox = Sandbox::lab();
-    let path = sandbox.beside("lmtp");
-    let path = path.to_str().unwrap();
-    let mut server = sandbox.serve_lmtp(&["--lmtp-socket", path]);
-    server.next_listener();
+    let (server, path) = serve_both(&sandbox);
+    let path = path.as_str();
     let port = server.lmtp_address().port().to_string();
     let base = [
         "--protocol",
