@@ -113,6 +113,9 @@ pub trait File: Send + Sync + fmt::Debug {
     fn set_access(&self, like: &Status) -> io::Result<()>;
 }
 
+/// Something to do to a file.
+pub type Task<'a> = Box<dyn FnOnce() -> io::Result<()> + Send + 'a>;
+
 /// A lock between processes, held until it is dropped or the process ends.
 pub trait Lock: Send + Sync + fmt::Debug {}
 
@@ -138,6 +141,11 @@ pub trait Disk: Send + Sync + fmt::Debug {
     ///
     /// As the system reports them; what exists and is no directory is [`NotADirectory`].
     fn make_directory(&self, path: &Path) -> io::Result<bool>;
+
+    /// Does things to different files, at the same time where that is faster; gives a result for each.
+    fn at_once(&self, tasks: Vec<Task<'_>>) -> Vec<io::Result<()>> {
+        tasks.into_iter().map(|task| task()).collect()
+    }
 
     /// Makes the names in a directory durable (`""` is the root).
     ///

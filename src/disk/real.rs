@@ -3,12 +3,17 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::{self, AtFlags, FileType, FlockOperation, Mode, OFlags};
 use rustix::io::{Errno, ReadWriteFlags, pwritev2};
 
-use super::{Disk, File, Lock, Open, Status, not_a_directory, not_a_file};
+use super::{Disk, File, Lock, Open, Status, Task, not_a_directory, not_a_file};
+
+/// How many things are done at the same time: what a disk has in its queue it can do together.
+const TASKS_AT_ONCE: usize = 8;
 
 /// The mail root in the file system.
 #[derive(Debug)]
@@ -119,6 +124,27 @@ impl Disk for RealDisk {
             Err(Errno::EXIST) => self.subdirectory(path).map(|_| false),
             Err(error) => Err(error.into()),
         }
+    }
+
+    fn at_once(&self, tasks: Vec<Task<'_>>) -> Vec<io::Result<()>> {
+        let helpers = tasks.len().min(TASKS_AT_ONCE).saturating_sub(1);
+        let queue = Mutex::new(tasks.into_iter().enumerate());
+        let work = || -> Vec<(usize, io::Result<()>)> {
+            let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
+            std::iter::from_fn(|| next().map(|(number, task)| (number, task()))).collect()
+        };
+        let mut results = std::thread::scope(|scope| {
+            let spawn = |_| std::thread::Builder::new().spawn_scoped(scope, work);
+            // Where the system has no thread to give, this one does it all.
+            let helpers: Vec<_> = (0..helpers).map_while(|n| spawn(n).ok()).collect();
+            let mut results = work();
+            for helper in helpers {
+                results.extend(helper.join().unwrap_or_else(|panic| resume_unwind(panic)));
+            }
+            results
+        });
+        results.sort_unstable_by_key(|(number, _)| *number);
+        results.into_iter().map(|(_, result)| result).collect()
     }
 
     fn sync_directory(&self, path: &Path) -> io::Result<()> {

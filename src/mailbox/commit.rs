@@ -13,12 +13,12 @@
 //! store recovered as after a crash; until that succeeds, nothing more is taken. Mailboxes are
 //! synced later, all at once and in the background, when a part of the journal is full.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::disk::{Disk, File, Open};
+use crate::disk::{Disk, File, Open, Task};
 
 use super::AppendError;
 use super::checkpoint::{Checkpointer, Due};
@@ -34,10 +34,10 @@ pub const DIRECT_OCTETS_MIN: u64 = 32 * 1024;
 /// How many mailboxes are known, with or without a handle; all are named at the start of each
 /// journal.
 const MAILBOXES_MAX: usize = 10_000;
+/// How many mailboxes get large texts at once.
+const MAILBOXES_AT_ONCE: usize = 64;
 /// How much memory a mailbox keeps for its next records.
 const PENDING_OCTETS_KEPT: usize = 4096;
-/// How much a piece of a large text is.
-const COPY_OCTETS: usize = 256 * 1024;
 
 /// A message ready to be stored.
 #[derive(Debug)]
@@ -65,7 +65,9 @@ impl Job {
     /// The text, if it is to be in the journal.
     fn small_text(&self) -> Option<&[u8]> {
         match &self.text {
-            Text::Memory(text) if (text.len() as u64) < DIRECT_OCTETS_MIN => Some(text),
+            Text::Memory { octets, .. } if (octets.len() as u64) < DIRECT_OCTETS_MIN => {
+                Some(octets)
+            }
             _ => None,
         }
     }
@@ -137,6 +139,36 @@ struct KnownMailbox {
     has_lost: bool,
     /// Behind what is written stands something of a message that was refused.
     has_excess: bool,
+}
+
+/// A record of a large text.
+struct Large<'a> {
+    job: &'a Job,
+    record: &'a JobRecord,
+}
+
+impl Large<'_> {
+    fn beginning(&self) -> [&[u8]; 2] {
+        let trace = match self.record.plain_body {
+            None => self.job.trace.as_slice(),
+            Some(_) => &[],
+        };
+        [&self.record.head, trace]
+    }
+
+    fn start(&self) -> u64 {
+        self.record.plain_body.unwrap_or(0) as u64
+    }
+
+    fn octets(&self) -> u64 {
+        let beginning: usize = self.beginning().iter().map(|part| part.len()).sum();
+        beginning as u64 + self.job.text.octets() - self.start()
+    }
+
+    fn pieces(&self, mut take: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+        take(&self.beginning().concat())?;
+        self.job.text.pieces(self.start(), take)
+    }
 }
 
 type Outcome = Result<(), AppendError>;
@@ -496,13 +528,22 @@ impl Committer {
     /// If one of them cannot be written, none is.
     fn write_all(&mut self, jobs: &[&Job]) -> Outcome {
         self.frames.clear();
-        let mut written = jobs.iter().try_for_each(|job| match job.small_text() {
-            Some(text) => self.write_small(job, text),
-            None => self.write_large(job),
-        });
+        let (mut small, mut large) = (Vec::new(), Vec::new());
+        for job in jobs {
+            match job.small_text() {
+                Some(text) => small.push((*job, text)),
+                None => large.push(*job),
+            }
+        }
+        let mut written = small
+            .iter()
+            .try_for_each(|(job, text)| self.write_small(job, text));
         if written.is_ok() {
-            let mut records = jobs.iter().flat_map(|job| &job.records);
+            let mut records = small.iter().flat_map(|(job, _)| &job.records);
             written = records.try_for_each(|record| self.mailbox(&record.user)?.flush());
+        }
+        if written.is_ok() && !large.is_empty() {
+            written = self.write_large(&large);
         }
         written.map_err(|error| {
             self.cut_batch_back();
@@ -538,40 +579,77 @@ impl Committer {
         journal.frame_append(&records, [&job.trace, text], &mut self.frames)
     }
 
-    /// Writes a text that is not to be in the journal too, and syncs the mailboxes.
-    fn write_large(&mut self, job: &Job) -> io::Result<()> {
-        let mut spans = Vec::with_capacity(job.records.len());
-        let mut buffer = vec![0; COPY_OCTETS];
-        for record in &job.records {
-            let mailbox = self.mailbox(&record.user)?;
-            let offset = mailbox.written;
-            mailbox.put(&record.head);
-            if record.plain_body.is_none() {
-                mailbox.put(&job.trace);
+    /// Writes texts that are not to be in the journal too, and syncs their mailboxes, some at once:
+    /// a disk that has much to do does more.
+    fn write_large(&mut self, jobs: &[&Job]) -> io::Result<()> {
+        let mut mailboxes: BTreeMap<&str, Vec<Large<'_>>> = BTreeMap::new();
+        for job in jobs {
+            for record in &job.records {
+                let of_mailbox = mailboxes.entry(&record.user).or_default();
+                of_mailbox.push(Large { job, record });
             }
-            let mut at = record.plain_body.unwrap_or(0) as u64;
-            while at < job.text.octets() {
-                let got = job.text.read_at(&mut buffer, at)?;
-                if got == 0 {
-                    return Err(io::ErrorKind::UnexpectedEof.into());
-                }
-                mailbox.put(&buffer[..got]);
-                mailbox.flush()?;
-                at += got as u64;
-            }
-            spans.push((record.user.clone(), offset, mailbox.written - offset));
         }
-        for record in &job.records {
-            let mailbox = self.mailbox(&record.user)?;
-            mailbox.flush()?;
-            if let Err(error) = mailbox.sync() {
-                // Earlier records of this mailbox may be lost with it; they are in the journal.
-                self.is_broken = true;
-                return Err(error);
-            }
+        let mailboxes: Vec<(&str, Vec<Large<'_>>)> = mailboxes.into_iter().collect();
+        let mut spans = Vec::with_capacity(mailboxes.len());
+        for some in mailboxes.chunks(self.settings.handles_max.clamp(1, MAILBOXES_AT_ONCE)) {
+            self.write_some_large(some, &mut spans)?;
+        }
+        // The system tells an error once: it may have told the checkpoint.
+        self.end_checkpoint(true);
+        if self.is_broken {
+            return Err(io::Error::other("mailboxes cannot be synced"));
         }
         let journal = self.journal.as_ref().ok_or(io::ErrorKind::NotConnected)?;
         journal.frame(&Entry::Direct(spans), &mut self.frames)
+    }
+
+    fn write_some_large(
+        &mut self,
+        mailboxes: &[(&str, Vec<Large<'_>>)],
+        spans: &mut Vec<(String, u64, u64)>,
+    ) -> io::Result<()> {
+        // All handles first: to make room for one syncs others, with all that they should hold.
+        let files = mailboxes
+            .iter()
+            .map(|(user, _)| self.mailbox(user)?.file().cloned());
+        let files: Vec<Arc<dyn File>> = files.collect::<io::Result<_>>()?;
+        let mut tasks: Vec<Task<'_>> = Vec::with_capacity(files.len());
+        for ((user, records), file) in mailboxes.iter().zip(&files) {
+            let mailbox = self
+                .mailboxes
+                .get_mut(*user)
+                .ok_or(io::ErrorKind::NotFound)?;
+            if mailbox.has_lost {
+                return Err(io::Error::other("an earlier sync failed"));
+            }
+            let start = mailbox.written;
+            for record in records {
+                let octets = record.octets();
+                spans.push(((*user).to_owned(), mailbox.written, octets));
+                mailbox.written += octets;
+            }
+            tasks.push(Box::new(move || {
+                let mut at = start;
+                for record in records {
+                    record.pieces(|octets| {
+                        file.write_at(octets, at)?;
+                        at += octets.len() as u64;
+                        Ok(())
+                    })?;
+                }
+                file.sync()
+            }));
+        }
+        let mut written = Ok(());
+        for ((user, _), result) in mailboxes.iter().zip(self.disk.at_once(tasks)) {
+            if let Some(mailbox) = self.mailboxes.get_mut(*user) {
+                let synced = mailbox.take_synced(result);
+                written = written.and(synced);
+            }
+        }
+        // Earlier records of a mailbox may be lost with these; they are in the journal.
+        self.is_broken |= written.is_err();
+        written
     }
 
     /// A known mailbox, with its handle.
@@ -694,14 +772,22 @@ impl KnownMailbox {
             return Err(io::Error::other("an earlier sync failed"));
         }
         if self.owes_sync() {
-            if let Err(error) = self.file()?.sync() {
-                self.has_lost = true;
-                return Err(error);
-            }
-            self.synced = self.written;
-            self.is_cut = false;
+            let result = self.file()?.sync();
+            self.take_synced(result)?;
         }
         Ok(())
+    }
+
+    /// Takes notice of a sync of all that is written.
+    fn take_synced(&mut self, result: io::Result<()>) -> io::Result<()> {
+        match result {
+            Ok(()) => {
+                self.synced = self.written;
+                self.is_cut = false;
+            }
+            Err(_) => self.has_lost = true,
+        }
+        result
     }
 
     fn base(&self, user: &str) -> Base {
@@ -713,9 +799,9 @@ impl KnownMailbox {
         }
     }
 
-    fn file(&self) -> io::Result<&dyn File> {
+    fn file(&self) -> io::Result<&Arc<dyn File>> {
         self.file
-            .as_deref()
+            .as_ref()
             .ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 

@@ -24,7 +24,7 @@ use super::heads::Heads;
 use super::index::{Entry, MessageReader};
 use super::journal::PART_OCTETS_MAX;
 use super::recovery::{self, Tail};
-use super::spool::{SPOOL_PREFIX, Spool};
+use super::spool::{Rooms, SPOOL_PREFIX, Spool};
 use super::table::{self, Table};
 use super::tail;
 use super::{
@@ -75,6 +75,7 @@ pub struct FileStore {
     /// The thread that commits; `None` in a program that only visits.
     committer: Mutex<Option<Commits>>,
     server_lock: Option<Box<dyn Lock>>,
+    rooms: Rooms,
 }
 
 /// Messages that are committed together, and who waits for them.
@@ -171,6 +172,7 @@ impl FileStore {
             disk,
             committer,
             server_lock: Some(server_lock),
+            rooms: Rooms::default(),
         })
     }
 
@@ -181,6 +183,7 @@ impl FileStore {
             disk,
             committer: Mutex::new(None),
             server_lock: None,
+            rooms: Rooms::default(),
         }
     }
 
@@ -374,7 +377,7 @@ impl FileStore {
 
 impl Store for FileStore {
     fn spool(&self) -> Spool {
-        Spool::new(Arc::clone(&self.disk))
+        Spool::new(Arc::clone(&self.disk), self.rooms.clone())
     }
 
     fn append(&self, message: Message, done: Done) {

@@ -11,7 +11,7 @@ use crate::user::UserName;
 
 use super::format::{Lines, Record, Summary};
 use super::index;
-use super::spool::{Spool, Text};
+use super::spool::{Rooms, Spool, Text};
 use super::{
     AppendError, CopyError, Done, Mailbox, Message, Reading, Store, StoreError, TakeLines,
 };
@@ -23,6 +23,7 @@ pub struct MemoryStore {
     /// How many messages there ever were.
     count: AtomicU64,
     locked: Arc<Mutex<BTreeSet<UserName>>>,
+    rooms: Rooms,
 }
 
 #[derive(Clone, Debug)]
@@ -69,17 +70,17 @@ impl MemoryStore {
 }
 
 fn all(text: &Text) -> io::Result<Vec<u8>> {
-    let mut octets = vec![0; usize::try_from(text.octets()).map_err(io::Error::other)?];
-    let mut at = 0;
-    while at < octets.len() {
-        at += text.read_at(&mut octets[at..], at as u64)?;
-    }
+    let mut octets = Vec::new();
+    text.pieces(0, |piece| {
+        octets.extend_from_slice(piece);
+        Ok(())
+    })?;
     Ok(octets)
 }
 
 impl Store for MemoryStore {
     fn spool(&self) -> Spool {
-        Spool::new(Arc::new(SimulatedDisk::default()))
+        Spool::new(Arc::new(SimulatedDisk::default()), self.rooms.clone())
     }
 
     fn append(&self, message: Message, done: Done) {

@@ -1,4 +1,4 @@
-//! A message's text while it arrives: in memory while it is small, in a file once it is large.
+//! A message's text while it arrives: in memory while it is small or there is room, else in a file.
 
 use std::io;
 use std::path::PathBuf;
@@ -6,23 +6,52 @@ use std::process;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
 use crate::disk::{Disk, File, Open};
 use crate::wire::dot::Encoder;
 
-use super::format::RECORD_END;
+use super::file::copy_span;
+use super::format::{RECORD_END, Span};
 
-/// What is held in memory, in octets. A larger message is in a file beyond this.
+/// What is held in memory of every text, in octets.
 pub const SPOOL_MEMORY_OCTETS: usize = 64 * 1024;
+/// How long a text may be that is in memory while there is room for it; a longer one is in a file.
+pub const ROOM_OCTETS: usize = 256 * 1024;
+/// For how many such texts there is room.
+pub const ROOMS: usize = 64;
 /// What the names of spool files begin with.
 pub const SPOOL_PREFIX: &str = ".minismtp.spool.";
+
+/// Memory for large texts, which all that arrive at the same time share.
+#[derive(Clone, Debug)]
+pub struct Rooms(Arc<Semaphore>);
+
+/// A room that is taken, until it is dropped.
+type Room = OwnedSemaphorePermit;
+
+impl Default for Rooms {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(ROOMS)))
+    }
+}
+
+impl Rooms {
+    fn take(&self) -> Option<Room> {
+        Arc::clone(&self.0).try_acquire_owned().ok()
+    }
+}
 
 /// Collects text and keeps it as records hold it: dot-stuffed, LF line ends.
 #[derive(Debug)]
 pub struct Spool {
     disk: Arc<dyn Disk>,
+    rooms: Rooms,
     encoder: Encoder,
     /// The beginning, or all of it.
     memory: Vec<u8>,
+    /// For what is in memory beyond what every text may have there.
+    room: Option<Room>,
     /// All of it, once it is large.
     file: Option<(Arc<dyn File>, u64)>,
 }
@@ -31,7 +60,12 @@ pub struct Spool {
 #[derive(Debug)]
 pub enum Text {
     /// In memory.
-    Memory(Vec<u8>),
+    Memory {
+        /// The octets.
+        octets: Vec<u8>,
+        /// What a large one takes up.
+        room: Option<Room>,
+    },
     /// In a file that has no name any more.
     File {
         /// The file.
@@ -42,13 +76,15 @@ pub enum Text {
 }
 
 impl Spool {
-    /// An empty one. Nothing is written to `disk` before the text is large.
+    /// An empty one. Nothing is written to `disk` before the text is large and there is no room.
     #[must_use]
-    pub fn new(disk: Arc<dyn Disk>) -> Self {
+    pub fn new(disk: Arc<dyn Disk>, rooms: Rooms) -> Self {
         Self {
             disk,
+            rooms,
             encoder: Encoder::file(),
             memory: Vec::new(),
+            room: None,
             file: None,
         }
     }
@@ -66,21 +102,38 @@ impl Spool {
             *octets += encoded.len() as u64;
             return Ok(());
         }
-        self.encoder.encode(text, &mut self.memory);
-        if self.memory.len() > SPOOL_MEMORY_OCTETS {
-            let file = self.unnamed_file()?;
-            file.write_at(&self.memory, 0)?;
-            self.file = Some((file, self.memory.len() as u64));
-            self.memory.truncate(SPOOL_MEMORY_OCTETS);
-            self.memory.shrink_to_fit();
+        if self.memory.len() + text.len() > SPOOL_MEMORY_OCTETS && self.room.is_none() {
+            self.room = self.rooms.take();
         }
+        self.encoder.encode(text, &mut self.memory);
+        if self.memory.len() > self.memory_octets_max() {
+            self.move_to_file()?;
+        }
+        Ok(())
+    }
+
+    /// How much may be in memory now.
+    fn memory_octets_max(&self) -> usize {
+        match self.room {
+            Some(_) => ROOM_OCTETS,
+            None => SPOOL_MEMORY_OCTETS,
+        }
+    }
+
+    fn move_to_file(&mut self) -> io::Result<()> {
+        let file = self.unnamed_file()?;
+        file.write_at(&self.memory, 0)?;
+        self.file = Some((file, self.memory.len() as u64));
+        self.memory.truncate(SPOOL_MEMORY_OCTETS);
+        self.memory.shrink_to_fit();
+        self.room = None;
         Ok(())
     }
 
     /// Whether [`Spool::push`] will use the disk for this much more text.
     #[must_use]
     pub fn will_write(&self, octets: usize) -> bool {
-        self.file.is_some() || self.memory.len() + octets > SPOOL_MEMORY_OCTETS
+        self.file.is_some() || self.memory.len() + octets > self.memory_octets_max()
     }
 
     /// The beginning of the text, dot-stuffed: enough for any sane header section.
@@ -95,14 +148,28 @@ impl Spool {
         self.file.is_none()
     }
 
+    /// Makes ready for [`Spool::copy`]: what is large goes to a file, which the copies share.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be written.
+    pub fn share(&mut self) -> io::Result<()> {
+        match self.room {
+            Some(_) => self.move_to_file(),
+            None => Ok(()),
+        }
+    }
+
     /// The same text once more, for a message that is stored several times. Neither takes more
-    /// text from now on: what is large is in a file that they share.
+    /// text from now on.
     #[must_use]
     pub fn copy(&self) -> Self {
         Self {
             disk: Arc::clone(&self.disk),
+            rooms: self.rooms.clone(),
             encoder: self.encoder.clone(),
             memory: self.memory.clone(),
+            room: None,
             file: self
                 .file
                 .as_ref()
@@ -122,7 +189,10 @@ impl Spool {
         match self.file {
             None => {
                 self.memory.extend_from_slice(&end);
-                Ok(Text::Memory(self.memory))
+                Ok(Text::Memory {
+                    octets: self.memory,
+                    room: self.room,
+                })
             }
             Some((file, octets)) => {
                 file.write_at(&end, octets)?;
@@ -145,33 +215,43 @@ impl Spool {
     }
 }
 
+impl From<Vec<u8>> for Text {
+    fn from(octets: Vec<u8>) -> Self {
+        Self::Memory { octets, room: None }
+    }
+}
+
 impl Text {
     /// Its size.
     #[must_use]
     pub fn octets(&self) -> u64 {
         match self {
-            Self::Memory(octets) => octets.len() as u64,
+            Self::Memory { octets, .. } => octets.len() as u64,
             Self::File { octets, .. } => *octets,
         }
     }
 
-    /// Reads up to `buffer.len()` octets from `offset`; 0 at the end.
+    /// Hands the octets from `start` on to `take`, in pieces.
     ///
     /// # Errors
     ///
-    /// The file cannot be read.
-    pub fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    /// The file cannot be read, or as `take` does.
+    pub fn pieces(
+        &self,
+        start: u64,
+        mut take: impl FnMut(&[u8]) -> io::Result<()>,
+    ) -> io::Result<()> {
         match self {
-            Self::Memory(octets) => {
-                let start = usize::try_from(offset).map_or(octets.len(), |at| at.min(octets.len()));
-                let count = buffer.len().min(octets.len() - start);
-                buffer[..count].copy_from_slice(&octets[start..start + count]);
-                Ok(count)
+            Self::Memory { octets, .. } => {
+                let start = usize::try_from(start).unwrap_or(usize::MAX);
+                take(octets.get(start..).unwrap_or_default())
             }
             Self::File { file, octets } => {
-                let left = usize::try_from(octets.saturating_sub(offset)).unwrap_or(usize::MAX);
-                let count = buffer.len().min(left);
-                file.read_at(&mut buffer[..count], offset)
+                let span = Span {
+                    offset: start,
+                    octets: octets.saturating_sub(start),
+                };
+                copy_span(&**file, span, take)
             }
         }
     }

@@ -17,7 +17,7 @@ use super::journal::PART_OCTETS_MAX;
 use super::memory::MemoryStore;
 use super::recovery::{self, Tail};
 use super::scan;
-use super::spool::{SPOOL_MEMORY_OCTETS, Spool, Text};
+use super::spool::{ROOM_OCTETS, ROOMS, Rooms, Spool, Text};
 use super::{AppendError, Message, Store};
 
 fn user(name: &str) -> UserName {
@@ -79,7 +79,7 @@ const PLAIN: &str = "From: s@h\nTo: Andrew@h\nSubject: x\n\n.\n..\nhi\n";
 #[test]
 fn every_store_keeps_what_it_is_given() {
     for (what, store) in stores() {
-        let big = format!("Subject: big\n\n{}", ".x\n".repeat(SPOOL_MEMORY_OCTETS));
+        let big = format!("Subject: big\n\n{}", ".x\n".repeat(ROOM_OCTETS));
         append(&*store, &["Andrew", "Berta"], PLAIN).unwrap();
         append(&*store, &["Andrew"], &big).unwrap();
         append(&*store, &["Berta"], "no header, no line end").unwrap();
@@ -404,7 +404,7 @@ fn job(subject: &str, is_large: bool, is_for_both: bool) -> Job {
     Job {
         records: users.iter().map(record).collect(),
         trace: b"Return-Path: <s@h>\nReceived: here\n".to_vec(),
-        text: Text::Memory(text.into_bytes()),
+        text: Text::from(text.into_bytes()),
     }
 }
 
@@ -816,7 +816,7 @@ fn a_full_journal_begins_anew() {
             let jobs: Vec<Job> = (0..50)
                 .map(|n| {
                     let mut job = job(&format!("{}", expected + n), false, true);
-                    job.text = Text::Memory(format!("{}.\n", "x\n".repeat(12_000)).into_bytes());
+                    job.text = format!("{}.\n", "x\n".repeat(12_000)).into_bytes().into();
                     job
                 })
                 .collect();
@@ -833,22 +833,36 @@ fn a_full_journal_begins_anew() {
 }
 
 #[test]
-fn a_spool_is_small_or_in_a_file() {
+fn a_spool_is_in_memory_or_in_a_file() {
     let disk = SimulatedDisk::default();
-    let mut spool = Spool::new(Arc::new(disk.clone()));
-    spool.push(&[b'x'; 1000]).unwrap();
-    assert_eq!(disk.operations(), 0);
-    for _ in 0..100 {
-        spool.push(&[b'x'; 1000]).unwrap();
-    }
+    let rooms = Rooms::default();
+    let spool = |octets: usize| {
+        let mut spool = Spool::new(Arc::new(disk.clone()), rooms.clone());
+        for _ in 0..octets / 1000 {
+            spool.push(&[b'x'; 1000]).unwrap();
+        }
+        spool
+    };
+    let mut large: Vec<Text> = (0..ROOMS)
+        .map(|_| spool(101_000).finish().unwrap())
+        .collect();
+    let small = spool(60_000);
+    assert_eq!(disk.operations(), 0, "there is room");
+    let without_room = spool(101_000);
     assert!(disk.operations() > 0);
-    assert_eq!(
-        disk.names(Path::new("")).unwrap(),
-        [] as [&str; 0],
-        "it has no name"
-    );
-    let text = spool.finish().unwrap();
-    assert_eq!(text.octets(), 101_000 + 3);
+    assert!(!without_room.is_whole() && small.is_whole());
+    large.pop();
+    assert!(spool(101_000).is_whole(), "who goes makes room");
+    assert!(!spool(ROOM_OCTETS + 1000).is_whole());
+    let mut shared = spool(101_000);
+    shared.share().unwrap();
+    let copies = [shared.copy(), shared, without_room];
+    let found = disk.names(Path::new("")).unwrap();
+    assert_eq!(found, [] as [&str; 0], "it has no name");
+    for text in copies.map(Spool::finish).map(Result::unwrap) {
+        assert!(matches!(text, Text::File { .. }));
+        assert_eq!(text.octets(), 101_000 + 3);
+    }
 }
 
 /// Emptied while the server runs: the person is right.
@@ -933,7 +947,9 @@ fn a_copy_of_a_root_is_recovered() {
     for pad in 0..40 {
         let disk = SimulatedDisk::default();
         let mut first = job("0.0", false, true);
-        first.text = Text::Memory(format!("{}.\n", "pad\n".repeat(60 + 3 * pad)).into_bytes());
+        first.text = format!("{}.\n", "pad\n".repeat(60 + 3 * pad))
+            .into_bytes()
+            .into();
         let mut committer = Committer::new(Arc::new(disk.clone()), SETTINGS[0]);
         assert_eq!(committer.commit(&[first]), [Ok(())]);
         committer.close().unwrap();
@@ -1022,7 +1038,7 @@ fn more_recipients_than_handles_get_their_mail() {
 #[test]
 fn of_a_long_header_section_nobody_knows_the_end() {
     let (_, store) = stores().remove(1);
-    let folded = " \n".repeat(SPOOL_MEMORY_OCTETS);
+    let folded = " \n".repeat(ROOM_OCTETS);
     let text = format!("Subject: x\nTo: Andrew@h\nFrom: s@h\n{folded}X-Signature: abc\n\nhi\n");
     append(&*store, &["Andrew"], &text).unwrap();
     assert!(mail(&*store, "Andrew")[0].contains("\nReturn-Path: <s@h>\n"));

@@ -333,12 +333,14 @@ impl Clerk {
         };
         match pushed {
             Ok(()) => Answer::Accept,
-            Err(error) => {
-                let error = AppendError::from_disk("the spool file", &error);
-                self.visitor.log.failed("spool", &error);
-                refusal(&error)
-            }
+            Err(error) => self.no_spool(&error),
         }
+    }
+
+    fn no_spool(&self, error: &std::io::Error) -> Answer {
+        let error = AppendError::from_disk("the spool file", error);
+        self.visitor.log.failed("spool", &error);
+        refusal(&error)
     }
 
     async fn deliver(&mut self, delivery: Delivery) -> Answer {
@@ -359,8 +361,14 @@ impl Clerk {
 
     /// Stores a message for each recipient by itself.
     async fn deliver_each(&mut self, delivery: Delivery) -> Answer {
+        if delivery.recipients.len() == 1 {
+            return Answer::Each(vec![self.deliver(delivery).await]);
+        }
+        let mut spool = self.take_spool();
+        if let Err(error) = tokio::task::block_in_place(|| spool.share()) {
+            return Answer::Each(vec![self.no_spool(&error); delivery.recipients.len()]);
+        }
         let id = self.office.message_id();
-        let spool = self.take_spool();
         let log = &self.visitor.log;
         let mut outcomes = HashMap::new();
         for group in self.recipients(&delivery).chunks(COPIES_MAX) {
