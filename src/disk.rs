@@ -41,6 +41,24 @@ pub struct Status {
     pub changed: (i128, i128),
 }
 
+/// Which file it is and how long: what can be asked often.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Glance {
+    /// As in [`Status`].
+    pub identity: (u64, u64),
+    /// As in [`Status`].
+    pub octets: u64,
+}
+
+impl From<Status> for Glance {
+    fn from(status: Status) -> Self {
+        let Status {
+            identity, octets, ..
+        } = status;
+        Self { identity, octets }
+    }
+}
+
 /// An open regular file. Every offset is absolute; there is no cursor.
 pub trait File: Send + Sync + fmt::Debug {
     /// What the file is now.
@@ -134,6 +152,16 @@ pub trait Disk: Send + Sync + fmt::Debug {
     ///
     /// As for [`Disk::open`].
     fn status(&self, path: &Path) -> io::Result<Option<Status>>;
+
+    /// The beginning of that. Where somebody has asked when a file was changed, the system notes the
+    /// next change to the nanosecond, and a sync has that to write too: this does not ask.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Disk::status`].
+    fn glance(&self, path: &Path) -> io::Result<Option<Glance>> {
+        Ok(self.status(path)?.map(Glance::from))
+    }
 
     /// Makes a directory with mode 0700; says whether it was missing.
     ///

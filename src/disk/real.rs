@@ -7,10 +7,10 @@ use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use rustix::fs::{self, AtFlags, FileType, FlockOperation, Mode, OFlags};
+use rustix::fs::{self, AtFlags, FileType, FlockOperation, Mode, OFlags, StatxFlags};
 use rustix::io::{Errno, ReadWriteFlags, pwritev2};
 
-use super::{Disk, File, Lock, Open, Status, Task, not_a_directory, not_a_file};
+use super::{Disk, File, Glance, Lock, Open, Status, Task, not_a_directory, not_a_file};
 
 /// How many things are done at the same time: what a disk has in its queue it can do together.
 const TASKS_AT_ONCE: usize = 8;
@@ -110,12 +110,30 @@ impl Disk for RealDisk {
     fn status(&self, path: &Path) -> io::Result<Option<Status>> {
         // One call: it is asked for every message. A user's directory that is a link is refused
         // where a file is opened.
-        match fs::statat(&self.directory, path, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(stat) => status(&stat).map(Some),
-            Err(Errno::NOENT) => Ok(None),
-            Err(Errno::NOTDIR) => Err(not_a_directory()),
-            Err(error) => Err(error.into()),
+        let stat = fs::statat(&self.directory, path, AtFlags::SYMLINK_NOFOLLOW);
+        if_there(stat)?.map(|stat| status(&stat)).transpose()
+    }
+
+    fn glance(&self, path: &Path) -> io::Result<Option<Glance>> {
+        let fields = StatxFlags::TYPE | StatxFlags::INO | StatxFlags::SIZE;
+        let stat = match fs::statx(&self.directory, path, AtFlags::SYMLINK_NOFOLLOW, fields) {
+            // A system without it, or one that keeps it from us.
+            Err(Errno::NOSYS | Errno::PERM) => {
+                return Ok(self.status(path)?.map(Glance::from));
+            }
+            stat => stat,
+        };
+        let Some(stat) = if_there(stat)? else {
+            return Ok(None);
+        };
+        if FileType::from_raw_mode(stat.stx_mode.into()) != FileType::RegularFile {
+            return Err(not_a_file());
         }
+        let device = fs::makedev(stat.stx_dev_major, stat.stx_dev_minor);
+        Ok(Some(Glance {
+            identity: (device, stat.stx_ino),
+            octets: stat.stx_size,
+        }))
     }
 
     fn make_directory(&self, path: &Path) -> io::Result<bool> {
@@ -328,11 +346,77 @@ fn status(stat: &fs::Stat) -> io::Result<Status> {
     })
 }
 
+fn if_there<T>(found: Result<T, Errno>) -> io::Result<Option<T>> {
+    match found {
+        Ok(found) => Ok(Some(found)),
+        Err(Errno::NOENT) => Ok(None),
+        Err(Errno::NOTDIR) => Err(not_a_directory()),
+        Err(error) => Err(error.into()),
+    }
+}
+
 fn retry<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
     loop {
         match call() {
             Err(Errno::INTR) => {}
             done => return done,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_glance_sees_what_status_sees() {
+        let root = std::env::temp_dir().join(format!("minismtp-glance-{}", std::process::id()));
+        let disk = RealDisk::open(&root).unwrap();
+        disk.make_directory(Path::new("Andrew")).unwrap();
+        let file = disk.open(Path::new("Andrew/file"), Open::New).unwrap();
+        file.write_at(b"five.", 0).unwrap();
+        std::os::unix::fs::symlink("file", root.join("Andrew/link")).unwrap();
+        let same = |path: &str| {
+            let path = Path::new(path);
+            let glance = disk.glance(path).map_err(|error| error.to_string());
+            let status = disk.status(path).map_err(|error| error.to_string());
+            assert_eq!(glance, status.map(|found| found.map(Glance::from)));
+            glance
+        };
+        let found = same("Andrew/file").unwrap().unwrap();
+        assert_eq!(found, file.status().unwrap().into());
+        assert_eq!(found.octets, 5);
+        assert_eq!(same("Andrew/none"), Ok(None));
+        assert_eq!(same("Berta/file"), Ok(None));
+        same("Andrew/link").unwrap_err();
+        same("Andrew").unwrap_err();
+        same("Andrew/file/file").unwrap_err();
+        std::fs::remove_dir_all(root).unwrap();
+    }
+
+    #[test]
+    fn at_once_is_each_thing_once() {
+        let root = std::env::temp_dir().join(format!("minismtp-at-once-{}", std::process::id()));
+        let disk = RealDisk::open(&root).unwrap();
+        for count in [0, 1, 3, 100] {
+            let done: Vec<Mutex<u32>> = (0..count).map(|_| Mutex::new(0)).collect();
+            let tasks = done.iter().enumerate().map(|(number, done)| {
+                Box::new(move || {
+                    *done.lock().unwrap() += 1;
+                    match number % 3 {
+                        1 => Err(io::Error::other(number.to_string())),
+                        _ => Ok(()),
+                    }
+                }) as Task<'_>
+            });
+            let results = disk.at_once(tasks.collect());
+            assert_eq!(results.len(), count);
+            for (number, result) in results.into_iter().enumerate() {
+                assert_eq!(*done[number].lock().unwrap(), 1);
+                let failed = (number % 3 == 1).then(|| number.to_string());
+                assert_eq!(result.err().map(|error| error.to_string()), failed);
+            }
+        }
+        std::fs::remove_dir_all(root).unwrap();
     }
 }

@@ -18,7 +18,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::disk::{Disk, File, Open, Task};
+use crate::disk::{Disk, File, Glance, Open, Task};
 
 use super::AppendError;
 use super::checkpoint::{Checkpointer, Due};
@@ -449,11 +449,12 @@ impl Committer {
             if mailbox.seen_in == self.batch {
                 return Ok(());
             }
-            let status = self.disk.status(&mailbox.path)?;
-            let is_unchanged = status.is_some_and(|status| {
-                status.identity == mailbox.identity && status.octets == mailbox.written
-            });
-            if is_unchanged {
+            let found = self.disk.glance(&mailbox.path)?;
+            let known = Glance {
+                identity: mailbox.identity,
+                octets: mailbox.written,
+            };
+            if found == Some(known) {
                 mailbox.seen_in = self.batch;
                 return Ok(());
             }

@@ -180,9 +180,9 @@ impl Journal {
     ///
     /// As the disk reports them.
     pub fn is_there(&self, disk: &dyn Disk) -> io::Result<bool> {
-        let status = disk.status(Path::new(JOURNAL_NAMES[self.turn()]))?;
+        let found = disk.glance(Path::new(JOURNAL_NAMES[self.turn()]))?;
         let part = self.parts[self.turn()].as_ref();
-        Ok(part.is_some_and(|part| status.is_some_and(|status| status.identity == part.identity)))
+        Ok(part.is_some_and(|part| found.is_some_and(|found| found.identity == part.identity)))
     }
 
     /// Whether a new epoch should begin.

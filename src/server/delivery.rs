@@ -151,10 +151,13 @@ impl Office {
     }
 
     async fn commit(&self) {
-        // Whoever else is ready now gets stored with the same sync: the runtime comes back here
-        // once it has nothing else to do.
-        tokio::task::yield_now().await;
-        self.store.commit(self.present.load(Ordering::Relaxed) == 1);
+        let is_alone = self.present.load(Ordering::Relaxed) == 1;
+        if !is_alone {
+            // Whoever else is ready now gets stored with the same sync: the runtime comes back here
+            // once it has nothing else to do.
+            tokio::task::yield_now().await;
+        }
+        self.store.commit(is_alone);
     }
 
     fn is_ours(&self, address: &Address) -> bool {
