@@ -190,7 +190,7 @@ impl Access {
 
     /// Ends the connection.
     pub fn close(self) {
-        self.runtime.block_on(self.stream.close());
+        self.runtime.block_on(self.stream.close(false));
     }
 
     fn hear(

@@ -95,7 +95,7 @@ pub async fn drive<M: Machine, O: Owner<M>>(
                     Ok(version) => machine.secured(Instant::now(), version),
                     Err(failure) => {
                         machine.disconnected(Instant::now());
-                        stream.close().await;
+                        stream.close(false).await;
                         return Err(io::Error::other(failure));
                     }
                 }
@@ -126,8 +126,8 @@ pub async fn drive<M: Machine, O: Owner<M>>(
                     }
                 }
             }
-            Step::Close => {
-                stream.close().await;
+            Step::Close { is_agreed } => {
+                stream.close(is_agreed).await;
                 return Ok(());
             }
         }
@@ -174,7 +174,7 @@ mod tests {
             if self.0 > 0 {
                 Step::Ask(())
             } else {
-                Step::Close
+                Step::Close { is_agreed: false }
             }
         }
 

@@ -385,7 +385,7 @@ async fn open(
             Some((stream, Channel::Secure))
         }
         Err(failure) => {
-            stream.close().await;
+            stream.close(false).await;
             log.closed(Some(&io::Error::other(failure)));
             None
         }
@@ -474,7 +474,7 @@ fn turn_away(
     tokio::spawn(async move {
         let deadline = Instant::now() + TURN_AWAY_TIMEOUT;
         if stream.write(&words, deadline).await.is_ok() {
-            stream.close().await;
+            stream.close(false).await;
         }
         drop(outside);
     });
