@@ -7,7 +7,9 @@
 //! `--peer NAME=HOST:PORT` adds a server that is running. Before a load is measured, each server gets
 //! a tenth of it to warm up. A run ends when all mail is in the mailboxes.
 //!
-//! `cargo bench --bench throughput -- --only pipelined --rounds 3` plays one load.
+//! `cargo bench --bench throughput -- --only pipelined --rounds 3` plays one load. `--one-cpu` has all run
+//! on one processor: where client and server take turns, most of the time goes by while one of them is
+//! woken, and that depends on which processors the system has put them on.
 
 #![expect(clippy::print_stdout, reason = "what a benchmark is for")]
 #![expect(
@@ -24,6 +26,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use clap::Parser;
+use rustix::thread::{CpuSet, sched_setaffinity};
 
 use load::{Load, Report};
 
@@ -46,6 +49,9 @@ struct Args {
     /// Compare with this server, `NAME=HOST:PORT`
     #[arg(long)]
     peer: Vec<String>,
+    /// Run everything on one processor
+    #[arg(long)]
+    one_cpu: bool,
     /// Another build of the server to compare with
     #[arg(long)]
     binary: Vec<PathBuf>,
@@ -65,6 +71,12 @@ fn main() {
     if let Some(directory) = &args.limit {
         limit::serve(args.way, directory, &mut std::io::stdout()).unwrap();
         return;
+    }
+    if args.one_cpu {
+        let mut cpus = CpuSet::new();
+        cpus.set(0);
+        // Whoever is started from here on has this too.
+        sched_setaffinity(None, &cpus).unwrap();
     }
     let mut peers = vec![Peer::minismtp(Path::new(env!("CARGO_BIN_EXE_minismtp")))];
     for binary in &args.binary {
