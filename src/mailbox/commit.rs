@@ -614,8 +614,10 @@ impl Committer {
             .iter()
             .map(|(user, _)| self.mailbox(user)?.file().cloned());
         let files: Vec<Arc<dyn File>> = files.collect::<io::Result<_>>()?;
+        let mut unwritten: Vec<io::Result<()>> = files.iter().map(|_| Ok(())).collect();
         let mut tasks: Vec<Task<'_>> = Vec::with_capacity(files.len());
-        for ((user, records), file) in mailboxes.iter().zip(&files) {
+        for (((user, records), file), unwritten) in mailboxes.iter().zip(&files).zip(&mut unwritten)
+        {
             let mailbox = self
                 .mailboxes
                 .get_mut(*user)
@@ -630,26 +632,26 @@ impl Committer {
                 mailbox.written += octets;
             }
             tasks.push(Box::new(move || {
-                let mut at = start;
-                for record in records {
-                    record.pieces(|octets| {
-                        file.write_at(octets, at)?;
-                        at += octets.len() as u64;
-                        Ok(())
-                    })?;
+                *unwritten = write_records(&**file, records, start);
+                match unwritten {
+                    Ok(()) => file.sync(),
+                    Err(_) => Ok(()),
                 }
-                file.sync()
             }));
         }
+        let synced = self.disk.at_once(tasks);
         let mut written = Ok(());
-        for ((user, _), result) in mailboxes.iter().zip(self.disk.at_once(tasks)) {
-            if let Some(mailbox) = self.mailboxes.get_mut(*user) {
-                let synced = mailbox.take_synced(result);
-                written = written.and(synced);
-            }
+        for (((user, _), synced), unwritten) in mailboxes.iter().zip(synced).zip(unwritten) {
+            let result = match self.mailboxes.get_mut(*user) {
+                Some(mailbox) if unwritten.is_ok() => {
+                    // Earlier records may be lost with these; they are in the journal.
+                    self.is_broken |= synced.is_err();
+                    mailbox.take_synced(synced)
+                }
+                _ => unwritten,
+            };
+            written = written.and(result);
         }
-        // Earlier records of a mailbox may be lost with these; they are in the journal.
-        self.is_broken |= written.is_err();
         written
     }
 
@@ -824,6 +826,17 @@ impl KnownMailbox {
         self.pending.shrink_to(PENDING_OCTETS_KEPT);
         Ok(())
     }
+}
+
+fn write_records(file: &dyn File, records: &[Large<'_>], start: u64) -> io::Result<()> {
+    let mut at = start;
+    records.iter().try_for_each(|record| {
+        record.pieces(|octets| {
+            file.write_at(octets, at)?;
+            at += octets.len() as u64;
+            Ok(())
+        })
+    })
 }
 
 fn refuse_all(jobs: &[Job], error: &io::Error) -> Vec<Outcome> {

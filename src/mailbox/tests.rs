@@ -832,6 +832,30 @@ fn a_full_journal_begins_anew() {
     }
 }
 
+/// What has no room is no sign that anything else is lost.
+#[test]
+fn a_large_message_without_room_troubles_nobody() {
+    let disk = SimulatedDisk::default();
+    let mut committer = Committer::new(Arc::new(disk.clone()), SETTINGS[0]);
+    let journal = || {
+        disk.status(Path::new(".minismtp.journal"))
+            .unwrap()
+            .unwrap()
+    };
+    assert_eq!(committer.commit(&[job("1", false, true)]), [Ok(())]);
+    let before = journal().identity;
+    let operations = disk.operations();
+    for operation in 1..3 {
+        disk.fail_at(operations + operation, io::ErrorKind::StorageFull);
+    }
+    let outcomes = committer.commit(&[job("32", true, true)]);
+    assert!(matches!(outcomes[..], [Err(AppendError::NoSpace(_))]));
+    assert_eq!(committer.commit(&[job("2", false, true)]), [Ok(())]);
+    assert_eq!(journal().identity, before, "nothing had to be recovered");
+    let found = subjects(&disk, "Andrew", "without room");
+    assert_eq!(found.keys().collect::<Vec<_>>(), ["1", "2"]);
+}
+
 #[test]
 fn a_spool_is_in_memory_or_in_a_file() {
     let disk = SimulatedDisk::default();
