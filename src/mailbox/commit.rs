@@ -65,9 +65,7 @@ impl Job {
     /// The text, if it is to be in the journal.
     fn small_text(&self) -> Option<&[u8]> {
         match &self.text {
-            Text::Memory { octets, .. } if (octets.len() as u64) < DIRECT_OCTETS_MIN => {
-                Some(octets)
-            }
+            Text::Memory(octets) if (octets.len() as u64) < DIRECT_OCTETS_MIN => Some(octets),
             _ => None,
         }
     }

@@ -1,12 +1,11 @@
 //! A message's text while it arrives: in memory while it is small or there is room, else in a file.
 
 use std::io;
+use std::ops::Deref;
 use std::path::PathBuf;
 use std::process;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use crate::disk::{Disk, File, Open};
 use crate::wire::dot::Encoder;
@@ -24,21 +23,55 @@ pub const ROOMS: usize = 64;
 pub const SPOOL_PREFIX: &str = ".minismtp.spool.";
 
 /// Memory for large texts, which all that arrive at the same time share.
-#[derive(Clone, Debug)]
-pub struct Rooms(Arc<Semaphore>);
-
-/// A room that is taken, until it is dropped.
-type Room = OwnedSemaphorePermit;
-
-impl Default for Rooms {
-    fn default() -> Self {
-        Self(Arc::new(Semaphore::new(ROOMS)))
-    }
-}
+#[derive(Clone, Debug, Default)]
+pub struct Rooms(Arc<AtomicUsize>);
 
 impl Rooms {
     fn take(&self) -> Option<Room> {
-        Arc::clone(&self.0).try_acquire_owned().ok()
+        // Who finds them full for a moment by somebody else who does is none the worse for it.
+        let room = Room(self.clone());
+        (self.0.fetch_add(1, Ordering::Relaxed) < ROOMS).then_some(room)
+    }
+}
+
+/// A room that is taken until it is dropped.
+#[derive(Debug)]
+struct Room(Rooms);
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Octets in memory. Many of them have a room.
+#[derive(Debug, Default)]
+pub struct Memory {
+    octets: Vec<u8>,
+    room: Option<Room>,
+}
+
+impl Memory {
+    /// How many there may be.
+    fn octets_max(&self) -> usize {
+        match self.room {
+            Some(_) => ROOM_OCTETS,
+            None => SPOOL_MEMORY_OCTETS,
+        }
+    }
+}
+
+impl From<Vec<u8>> for Memory {
+    fn from(octets: Vec<u8>) -> Self {
+        Self { octets, room: None }
+    }
+}
+
+impl Deref for Memory {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.octets
     }
 }
 
@@ -49,9 +82,7 @@ pub struct Spool {
     rooms: Rooms,
     encoder: Encoder,
     /// The beginning, or all of it.
-    memory: Vec<u8>,
-    /// For what is in memory beyond what every text may have there.
-    room: Option<Room>,
+    memory: Memory,
     /// All of it, once it is large.
     file: Option<(Arc<dyn File>, u64)>,
 }
@@ -60,12 +91,7 @@ pub struct Spool {
 #[derive(Debug)]
 pub enum Text {
     /// In memory.
-    Memory {
-        /// The octets.
-        octets: Vec<u8>,
-        /// What a large one takes up.
-        room: Option<Room>,
-    },
+    Memory(Memory),
     /// In a file that has no name any more.
     File {
         /// The file.
@@ -83,8 +109,7 @@ impl Spool {
             disk,
             rooms,
             encoder: Encoder::file(),
-            memory: Vec::new(),
-            room: None,
+            memory: Memory::default(),
             file: None,
         }
     }
@@ -102,38 +127,29 @@ impl Spool {
             *octets += encoded.len() as u64;
             return Ok(());
         }
-        if self.memory.len() + text.len() > SPOOL_MEMORY_OCTETS && self.room.is_none() {
-            self.room = self.rooms.take();
+        if self.memory.room.is_none() && self.memory.len() + text.len() > SPOOL_MEMORY_OCTETS {
+            self.memory.room = self.rooms.take();
         }
-        self.encoder.encode(text, &mut self.memory);
-        if self.memory.len() > self.memory_octets_max() {
+        self.encoder.encode(text, &mut self.memory.octets);
+        if self.memory.len() > self.memory.octets_max() {
             self.move_to_file()?;
         }
         Ok(())
-    }
-
-    /// How much may be in memory now.
-    fn memory_octets_max(&self) -> usize {
-        match self.room {
-            Some(_) => ROOM_OCTETS,
-            None => SPOOL_MEMORY_OCTETS,
-        }
     }
 
     fn move_to_file(&mut self) -> io::Result<()> {
         let file = self.unnamed_file()?;
         file.write_at(&self.memory, 0)?;
         self.file = Some((file, self.memory.len() as u64));
-        self.memory.truncate(SPOOL_MEMORY_OCTETS);
-        self.memory.shrink_to_fit();
-        self.room = None;
+        let beginning = &self.memory[..self.memory.len().min(SPOOL_MEMORY_OCTETS)];
+        self.memory = Memory::from(beginning.to_vec());
         Ok(())
     }
 
     /// Whether [`Spool::push`] will use the disk for this much more text.
     #[must_use]
     pub fn will_write(&self, octets: usize) -> bool {
-        self.file.is_some() || self.memory.len() + octets > self.memory_octets_max()
+        self.file.is_some() || self.memory.len() + octets > self.memory.octets_max()
     }
 
     /// The beginning of the text, dot-stuffed: enough for any sane header section.
@@ -154,7 +170,7 @@ impl Spool {
     ///
     /// The file cannot be written.
     pub fn share(&mut self) -> io::Result<()> {
-        match self.room {
+        match self.memory.room {
             Some(_) => self.move_to_file(),
             None => Ok(()),
         }
@@ -168,8 +184,7 @@ impl Spool {
             disk: Arc::clone(&self.disk),
             rooms: self.rooms.clone(),
             encoder: self.encoder.clone(),
-            memory: self.memory.clone(),
-            room: None,
+            memory: Memory::from(self.memory.to_vec()),
             file: self
                 .file
                 .as_ref()
@@ -188,11 +203,8 @@ impl Spool {
         end.extend_from_slice(RECORD_END);
         match self.file {
             None => {
-                self.memory.extend_from_slice(&end);
-                Ok(Text::Memory {
-                    octets: self.memory,
-                    room: self.room,
-                })
+                self.memory.octets.extend_from_slice(&end);
+                Ok(Text::Memory(self.memory))
             }
             Some((file, octets)) => {
                 file.write_at(&end, octets)?;
@@ -217,7 +229,7 @@ impl Spool {
 
 impl From<Vec<u8>> for Text {
     fn from(octets: Vec<u8>) -> Self {
-        Self::Memory { octets, room: None }
+        Self::Memory(octets.into())
     }
 }
 
@@ -226,7 +238,7 @@ impl Text {
     #[must_use]
     pub fn octets(&self) -> u64 {
         match self {
-            Self::Memory { octets, .. } => octets.len() as u64,
+            Self::Memory(octets) => octets.len() as u64,
             Self::File { octets, .. } => *octets,
         }
     }
@@ -242,7 +254,7 @@ impl Text {
         mut take: impl FnMut(&[u8]) -> io::Result<()>,
     ) -> io::Result<()> {
         match self {
-            Self::Memory { octets, .. } => {
+            Self::Memory(octets) => {
                 let start = usize::try_from(start).unwrap_or(usize::MAX);
                 take(octets.get(start..).unwrap_or_default())
             }
