@@ -17,6 +17,7 @@ mod demo;
 mod dialogs;
 mod hostile;
 mod lab;
+mod leaving;
 mod limits;
 mod lmtp;
 mod logins;
