@@ -35,7 +35,7 @@ fn what_makes_no_sense_gets_its_answer() {
     let recipients = b"RCPT TO:<andrew@b>\r\n".repeat(100_000);
     let strangers = b"RCPT TO:<nobody@b>\r\n".repeat(100_000);
     let high: Vec<u8> = (128..=255).collect();
-    let cases: [(&str, &[&[u8]], &str); 12] = [
+    let cases: [(&str, &[&[u8]], &str); 14] = [
         (
             "a line without an end",
             &[HELLO, &megabyte],
@@ -96,6 +96,20 @@ fn what_makes_no_sense_gets_its_answer() {
             "500 5.5.2 ",
         ),
         (
+            "a text whose DATA was refused",
+            &[
+                HELLO,
+                b"MAIL FROM:<a@b>\r\nRCPT TO:<nobody@b>\r\nDATA\r\nFrom: a\r\n\r\n\xff\0\r\n.",
+                QUIT,
+            ],
+            "500 5.5.2 Command not recognised, HELP lists what there is\r\n221 ",
+        ),
+        (
+            "garbage behind a DATA that was refused",
+            &[ENVELOPE, b"DATA \0\r\n", &high, b"\r\n.", QUIT],
+            "221 ",
+        ),
+        (
             "half a message",
             &[ENVELOPE, b"DATA\r\nhalf"],
             "354 End data with <CR><LF>.<CR><LF>\r\n",
@@ -121,6 +135,95 @@ fn what_makes_no_sense_gets_its_answer() {
         server.memory_peak()
     );
     server.deliver("a@b.example", &["andrew@localhost"], "hi\n");
+    assert_eq!(server.terminate().code, 0);
+}
+
+/// A command with each octet that no command may hold, in each place.
+fn spoiled(command: &str) -> impl Iterator<Item = Vec<u8>> {
+    let octets = [b'\0', b'\x1b', b'\xff'];
+    (0..=command.len()).flat_map(move |place| {
+        octets.map(|octet| {
+            let (head, tail) = command.as_bytes().split_at(place);
+            [head, &[octet], tail, b"\r\n"].concat()
+        })
+    })
+}
+
+#[test]
+fn octets_that_no_command_may_hold_are_refused_in_each_place() {
+    let sandbox = Sandbox::lab();
+    let mut server = sandbox.serve_pop3(&["-q", "--lmtp-port", "0"]);
+    server.next_listener();
+    let (mail, rcpt) = ("MAIL FROM:<a@b.example>", "RCPT TO:<andrew@localhost>");
+    let cases: [(&str, &[&str]); 13] = [
+        ("smtp", &["EHLO c"]),
+        ("smtp", &["HELO c"]),
+        ("smtp", &["EHLO c", "MAIL FROM:<\"a b\"@c> SIZE=1"]),
+        ("smtp", &["EHLO c", mail, "RCPT TO:<andrew@[127.0.0.1]>"]),
+        ("smtp", &["EHLO c", mail, rcpt, "DATA"]),
+        ("smtp", &["EHLO c", mail, rcpt, "BDAT 0 LAST"]),
+        ("smtp", &["EHLO c", "VRFY a"]),
+        ("smtp", &["EHLO c", "NOOP a"]),
+        (
+            "smtp",
+            &["EHLO c", "AUTH PLAIN AEFuZHJldwBAZG1pbmlzdHJAdG9y"],
+        ),
+        ("smtp", &["EHLO c", "AUTH LOGIN", "QW5kcmV3"]),
+        (
+            "smtp",
+            &["EHLO c", "AUTH LOGIN", "QW5kcmV3", "QGRtaW5pc3RyQHRvcg=="],
+        ),
+        ("lmtp", &["LHLO c"]),
+        ("lmtp", &["LHLO c", mail, rcpt, "QUIT"]),
+    ];
+    for (listener, lines) in cases {
+        let (command, before) = lines.split_last().unwrap();
+        for said in spoiled(command) {
+            let mut smtp = Smtp::connect(server.listener(listener));
+            smtp.expect("220 ");
+            for line in before {
+                smtp.line(line);
+                assert!(smtp.reply().code() < 400, "{line}");
+            }
+            smtp.raw(&said);
+            let code = smtp.reply().code();
+            let said = said.escape_ascii();
+            assert!(code == 421 || code >= 500, "{said}: {code}");
+        }
+    }
+    server.deliver("a@b.example", &["stallings@localhost"], "hi\n");
+    let (user, pass) = ("USER Stallings", "PASS network$ecurity");
+    // Not PASS, where they are a wrong password, which takes its time.
+    let cases: [&[&str]; 11] = [
+        &[user],
+        &["APOP a b"],
+        &["AUTH PLAIN", "AEFuZHJldwBAZG1pbmlzdHJAdG9y"],
+        &[user, pass, "STAT"],
+        &[user, pass, "LIST 1"],
+        &[user, pass, "RETR 1"],
+        &[user, pass, "DELE 1"],
+        &[user, pass, "TOP 1 0"],
+        &[user, pass, "UIDL 1"],
+        &[user, pass, "SEND andrew"],
+        &[user, pass, "QUIT"],
+    ];
+    for lines in cases {
+        let (command, before) = lines.split_last().unwrap();
+        for said in spoiled(command) {
+            let mut pop = server.pop3();
+            for line in before {
+                pop.ask(line, "+");
+            }
+            pop.raw(&said);
+            let answer = pop.answer();
+            let said = said.escape_ascii();
+            assert!(answer.starts_with("-ERR"), "{said}: {answer}");
+            pop.try_raw("*\r\nQUIT\r\n");
+            pop.rest();
+        }
+    }
+    assert!(sandbox.records("Andrew").is_empty());
+    assert_eq!(sandbox.records("Stallings").len(), 1);
     assert_eq!(server.terminate().code, 0);
 }
 
