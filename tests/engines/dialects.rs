@@ -141,12 +141,13 @@ fn differ(line: &str) -> Option<Differ> {
     }
 }
 
-/// A disagreement with its reason: how it shows, which lines it is about, and one of them.
+/// A disagreement with its reason: how it shows, which lines it is about, and some of them: one for
+/// each verb that has a reason of its own.
 struct Known {
     how: Differ,
     why: &'static str,
     is_about: fn(&str) -> bool,
-    example: &'static str,
+    examples: &'static [&'static str],
 }
 
 /// The verb, in upper case, and what follows it.
@@ -189,38 +190,41 @@ const KNOWN: &[Known] = &[
             line.trim_end_matches([' ', '\t'])
                 .contains(char::is_control)
         },
-        example: "MAIL FROM:<a@b\r>",
+        examples: &["MAIL FROM:<a@b\r>"],
     },
     Known {
         how: Differ::WeRefuse,
-        why: "RFC 5321 §4.1.1.4, .5, .10: DATA, RSET and QUIT have no argument (§4.3.2: 501)",
-        is_about: |line| is_verb(line, &["DATA", "RSET", "QUIT"]),
-        example: "DATA now",
+        why: "RFC 5321 §4.1.1.4, .5, .10, RFC 3207 §4: DATA, RSET, QUIT and STARTTLS have no argument \
+              (§4.3.2: 501)",
+        is_about: |line| {
+            is_verb(line, &["DATA", "RSET", "QUIT", "STARTTLS"]) && code(line) == "501 5.5.4"
+        },
+        examples: &["DATA now", "RSET now", "QUIT now", "STARTTLS now"],
     },
     Known {
         how: Differ::WeRefuse,
         why: "RFC 5321 §4.1.1: a line begins with its verb, not with a space",
         is_about: |line| line.starts_with(' '),
-        example: " NOOP",
+        examples: &[" NOOP"],
     },
     Known {
         how: Differ::WeRefuse,
         why: "RFC 5321 §4.1.1.1: no EHLO without a name, which is ASCII and one word; more than \
               ASCII would have to be announced first (RFC 6531 §3.7.1)",
         is_about: |line| is_verb(line, &["EHLO", "HELO", "LHLO"]) && !line.is_ascii(),
-        example: "EHLO k\u{f6}ln.example",
+        examples: &["EHLO k\u{f6}ln.example"],
     },
     Known {
         how: Differ::WeRefuse,
         why: "RFC 5321 §4.1.1: white space at the end of a line is taken for none, and no argument",
         is_about: |line| line.ends_with('\t'),
-        example: "VRFY \t",
+        examples: &["VRFY \t"],
     },
     Known {
         how: Differ::TheyRefuse,
         why: "RFC 5321 §4.1.1.1: one space too many before the name is harmless, as behind it",
         is_about: |line| is_verb(line, &["EHLO", "HELO", "LHLO"]) && line[5..].starts_with(' '),
-        example: "EHLO  c",
+        examples: &["EHLO  c"],
     },
     Known {
         how: Differ::WeRefuse,
@@ -231,7 +235,7 @@ const KNOWN: &[Known] = &[
                 && !argument.starts_with("FROM:")
                 && !argument.starts_with("TO:")
         },
-        example: "MAIL FROM :<a@b>",
+        examples: &["MAIL FROM :<a@b>"],
     },
     Known {
         how: Differ::WeRefuse,
@@ -241,20 +245,20 @@ const KNOWN: &[Known] = &[
         is_about: |line| {
             is_verb(line, &["MAIL", "RCPT"]) && ["501 5.1.7", "501 5.1.3"].contains(&&*code(line))
         },
-        example: "MAIL FROM:<a.@b_c>",
+        examples: &["MAIL FROM:<a.@b_c>"],
     },
     Known {
         how: Differ::WeRefuse,
         why: "RFC 6531 §3.4: an address beyond ASCII needs SMTPUTF8",
         is_about: |line| is_verb(line, &["MAIL"]) && code(line) == "550 5.6.7",
-        example: "MAIL FROM:<\u{fc}@b>",
+        examples: &["MAIL FROM:<\u{fc}@b>"],
     },
     Known {
         how: Differ::WeRefuse,
         why: "RFC 5321 §4.1.1.11: a parameter of an extension that is not offered is 555; \
               BINARYMIME (RFC 3030 §3) is one of these",
         is_about: |line| code(line) == "555 5.5.4",
-        example: "MAIL FROM:<a@b> BODY=BINARYMIME",
+        examples: &["MAIL FROM:<a@b> BODY=BINARYMIME"],
     },
     Known {
         how: Differ::WeRefuse,
@@ -264,7 +268,7 @@ const KNOWN: &[Known] = &[
             let names = parameters(line);
             (1..names.len()).any(|at| names[..at].contains(&names[at]))
         },
-        example: "MAIL FROM:<a@b> SIZE=1 SIZE=2",
+        examples: &["MAIL FROM:<a@b> SIZE=1 SIZE=2"],
     },
     Known {
         how: Differ::WeRefuse,
@@ -272,69 +276,69 @@ const KNOWN: &[Known] = &[
               a size has 1 to 20 digits; RFC 3461 §4, RFC 4954 §5: xtext has `+` and two digits \
               for what it cannot hold, and ENVID and ORCPT are printable",
         is_about: |line| is_verb(line, &["MAIL", "RCPT"]) && code(line) == "501 5.5.4",
-        example: "MAIL FROM:<a@b> ENVID=+zz",
+        examples: &["MAIL FROM:<a@b> ENVID=+zz"],
     },
     Known {
         how: Differ::TheyRefuse,
         why: "RFC 3461 §4.2: an address type is any atom; RFC 6533 §3 has utf-8",
         is_about: |line| is_verb(line, &["RCPT"]) && parameters(line).contains(&"ORCPT".into()),
-        example: "RCPT TO:<a@b> ORCPT=x400;a",
+        examples: &["RCPT TO:<a@b> ORCPT=x400;a"],
     },
     Known {
         how: Differ::TheyRefuse,
         why: "RFC 5321 §4.1.2: a quoted string may be empty",
         is_about: |line| line.contains("\"\""),
-        example: "RCPT TO:<\"\"@c>",
+        examples: &["RCPT TO:<\"\"@c>"],
     },
     Known {
         how: Differ::TheyRefuse,
         why: "RFC 5321 §4.1.3: an address literal stands for a domain",
         is_about: |line| line.contains("@["),
-        example: "RCPT TO:<a@[127.0.0.1]>",
+        examples: &["RCPT TO:<a@[127.0.0.1]>"],
     },
     Known {
         how: Differ::TheyRefuse,
         why: "RFC 5321 §3.5.3, §7.3: VRFY gets the same answer whatever it asks, so nothing has to be \
               read in it",
         is_about: |line| is_verb(line, &["VRFY"]),
-        example: "VRFY \"",
+        examples: &["VRFY \""],
     },
     Known {
         how: Differ::InMeaning,
         why: "RFC 5321 §4.1.1: white space at the end of a line is taken for none",
         is_about: |line| line.ends_with('\t'),
-        example: "EHLO c\t",
+        examples: &["EHLO c\t"],
     },
     Known {
         how: Differ::WeRefuse,
         why: "RFC 4954 §4: one mechanism, one initial response",
         is_about: |line| is_verb(line, &["AUTH"]),
-        example: "AUTH PLAIN a b",
+        examples: &["AUTH PLAIN a b"],
     },
     Known {
         how: Differ::WeRefuse,
         why: "RFC 5321 §4.2.4: known and not implemented is 502, or belongs to an extension that \
               is not offered",
-        is_about: |line| is_verb(line, &["ATRN", "BURL", "ETRN", "EXPN", "STARTTLS"]),
-        example: "EXPN list",
+        is_about: |line| is_verb(line, &["ATRN", "BURL", "ETRN", "EXPN"]),
+        examples: &["ATRN a", "BURL a", "ETRN a", "EXPN list"],
     },
     Known {
         how: Differ::TheyRefuse,
         why: "RFC 3030 §2: a size beyond every limit is a size; it is refused as that",
         is_about: |line| is_verb(line, &["BDAT"]) && line.len() > 19,
-        example: "BDAT 18446744073709551615",
+        examples: &["BDAT 18446744073709551615"],
     },
     Known {
         how: Differ::InMeaning,
         why: "RFC 3030 §2: twenty-one digits are a large number, not the last of them",
         is_about: |line| is_verb(line, &["BDAT"]) && line.len() > 19,
-        example: "BDAT 999999999999999999999",
+        examples: &["BDAT 999999999999999999999"],
     },
     Known {
         how: Differ::WeRefuse,
         why: "RFC 3030 §2: nothing follows LAST",
         is_about: |line| is_verb(line, &["BDAT"]) && code(line) == "501 5.5.4",
-        example: "BDAT 1 LAST LAST",
+        examples: &["BDAT 1 LAST LAST"],
     },
 ];
 
@@ -358,14 +362,11 @@ fn check(line: &str) -> Result<(), String> {
 #[test]
 fn each_known_disagreement_is_one() {
     for known in KNOWN {
-        assert_eq!(
-            differ(known.example),
-            Some(known.how),
-            "{:?}: {}",
-            known.example,
-            known.why
-        );
-        assert!((known.is_about)(known.example), "{}", known.example);
+        for example in known.examples {
+            let why = known.why;
+            assert_eq!(differ(example), Some(known.how), "{example:?}: {why}");
+            assert!((known.is_about)(example), "{example}");
+        }
     }
 }
 
@@ -407,6 +408,8 @@ fn these_are_read_alike() {
         "AUTH PLAIN AGEAYg==",
         "auth login",
         "AUTH",
+        "STARTTLS",
+        "starttls",
         "VRFY a",
         "VRFY",
         "NOOP",
@@ -463,7 +466,7 @@ fn valid_line() -> impl Strategy<Value = String> {
         1 => "(EHLO|helo|LHLO) [a-z0-9.-]{1,20}",
         1 => "BDAT [0-9]{1,18}( LAST| last)?",
         1 => "AUTH (PLAIN|LOGIN|SCRAM-SHA-256)( [A-Za-z0-9+/]{4,12}={0,2})?",
-        1 => "(DATA|RSET|QUIT|data|NOOP( [a-z]{1,5})?|HELP|VRFY [a-z]{1,5})",
+        1 => "(DATA|RSET|QUIT|STARTTLS|data|NOOP( [a-z]{1,5})?|HELP|VRFY [a-z]{1,5})",
     ]
 }
 
