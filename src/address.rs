@@ -4,7 +4,7 @@
 //! the session's to say ([`Address::is_ascii`]).
 
 use std::fmt;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::Ipv6Addr;
 
 /// The longest local part, in octets (RFC 5321 §4.5.3.1.1).
 pub const LOCAL_PART_OCTETS_MAX: usize = 64;
@@ -16,7 +16,8 @@ pub const PATH_OCTETS_MAX: usize = 256;
 /// A mailbox address, `Mailbox` in RFC 5321's grammar.
 ///
 /// The local part is held without quotes and backslashes, so that `"joe"@d` and `joe@d` are
-/// equal; it is written with the fewest quotes that will do. Its case is kept.
+/// equal; it is written with the fewest quotes that will do. Its case is kept. The domain is held and
+/// compared as it is written: `[127.0.0.1]` and `[127.0.0.01]` are two.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Address {
     local_part: String,
@@ -348,10 +349,8 @@ fn address_literal(text: &str) -> Result<(&str, &str), AddressError> {
     let (literal, rest) = text.split_at(end + 1);
     let inside = &literal[1..end];
     let good = match inside.split_once(':') {
-        None => inside.parse::<Ipv4Addr>().is_ok(),
-        Some((tag, address)) if tag.eq_ignore_ascii_case("IPv6") => {
-            address.parse::<Ipv6Addr>().is_ok()
-        }
+        None => is_ipv4(inside),
+        Some((tag, address)) if tag.eq_ignore_ascii_case("IPv6") => is_ipv6(address),
         Some((tag, content)) => {
             tag.starts_with(|c: char| c.is_ascii_alphanumeric())
                 && tag.ends_with(|c: char| c.is_ascii_alphanumeric())
@@ -364,6 +363,27 @@ fn address_literal(text: &str) -> Result<(&str, &str), AddressError> {
         Ok((literal, rest))
     } else {
         Err(AddressError::Domain)
+    }
+}
+
+// IPv4-address-literal = Snum 3("." Snum) ; Snum = 1*3DIGIT, decimal whatever it begins with, to 255
+fn is_ipv4(text: &str) -> bool {
+    let is_snum = |part: &str| {
+        part.len() <= 3
+            && part.bytes().all(|octet| octet.is_ascii_digit())
+            && part.parse::<u8>().is_ok()
+    };
+    text.split('.').count() == 4 && text.split('.').all(is_snum)
+}
+
+// IPv6-addr = IPv6-full / IPv6-comp / IPv6v4-full / IPv6v4-comp ; the last two end in an IPv4 address
+fn is_ipv6(text: &str) -> bool {
+    match text.rfind(':').map(|colon| text.split_at(colon + 1)) {
+        // The standard library takes an IPv4 address without leading zeros only.
+        Some((groups, end)) if is_ipv4(end) => {
+            format!("{groups}0.0.0.0").parse::<Ipv6Addr>().is_ok()
+        }
+        _ => text.parse::<Ipv6Addr>().is_ok(),
     }
 }
 
@@ -381,7 +401,18 @@ mod tests {
             ("<\"a>b@c\"@d>", "<\"a>b@c\"@d>"),
             ("<@x,@y:a@b>", "<a@b>"),
             ("<a@[127.0.0.1]>", "<a@[127.0.0.1]>"),
+            ("<a@[127.000.000.1]>", "<a@[127.000.000.1]>"),
+            // No octal: 08 is eight, and 0377 has too many digits.
+            ("<a@[08.09.010.255]>", "<a@[08.09.010.255]>"),
             ("<a@[IPv6:::1]>", "<a@[IPv6:::1]>"),
+            (
+                "<a@[ipv6:::ffff:127.000.0.01]>",
+                "<a@[ipv6:::ffff:127.000.0.01]>",
+            ),
+            (
+                "<a@[IPv6:1:2:3:4:5:6:1.2.3.4]>",
+                "<a@[IPv6:1:2:3:4:5:6:1.2.3.4]>",
+            ),
             ("<a+b/c=d@e>", "<a+b/c=d@e>"),
             ("<\"joe\"@d>", "<joe@d>"),
             ("<\"j\\oe\"@d>", "<joe@d>"),
@@ -418,6 +449,22 @@ mod tests {
             "<a@b_c>",
             "<a@b.>",
             "<a@[300.1.1.1]>",
+            "<a@[256.1.1.1]>",
+            "<a@[0377.1.1.1]>",
+            "<a@[0001.1.1.1]>",
+            "<a@[0x7f.0.0.1]>",
+            "<a@[+1.1.1.1]>",
+            "<a@[1.1.1]>",
+            "<a@[1.1.1.]>",
+            "<a@[.1.1.1]>",
+            "<a@[1.1.1.1.1]>",
+            "<a@[127.1]>",
+            "<a@[1.1.1.1 ]>",
+            "<a@[]>",
+            "<a@[IPv6:1.2.3.4]>",
+            "<a@[IPv6:::1.2.3.256]>",
+            "<a@[IPv6:::1.2.3.4:1]>",
+            "<a@[IPv6:1:2:3:4:5:6:7:1.2.3.4]>",
             "<a@[::1]>",
             "<a>",
             "<>",

@@ -375,6 +375,8 @@ fn these_are_read_alike() {
     for line in [
         "EHLO c.example",
         "helo [127.0.0.1]",
+        "EHLO [127.000.000.01]",
+        "EHLO [IPv6:::ffff:127.0.0.01]",
         "LHLO c",
         "EHLO",
         "MAIL FROM:<>",
@@ -435,7 +437,7 @@ fn valid_line() -> impl Strategy<Value = String> {
     ];
     let domain = prop_oneof![
         "[a-z0-9]([a-z0-9-]{0,5}[a-z0-9])?(\\.[a-z0-9]{1,4}){0,3}",
-        "\\[[1-9][0-9]\\.[0-9]\\.[1-9][0-9]\\.[0-9]\\]",
+        "\\[0?[1-9][0-9]\\.0{0,2}[0-9]\\.1[0-9]{2}\\.[0-9]{1,2}\\]",
     ];
     let path = (
         local_part,
