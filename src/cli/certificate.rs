@@ -37,6 +37,9 @@ pub(super) struct Args {
 
     /// Make a certificate of our own, once, and keep it in the mail root
     ///
+    /// It lasts for ten years, and is made anew at the first start in its last month. Where it lacks a
+    /// name that this machine has by now, a warning says so: to make another, remove it.
+    ///
     /// Its fingerprint is printed at the start, for `--tls-fingerprint`; clients can also be given
     /// the file `.minismtp.tls.crt`. Commands that use the same mail root trust it without either.
     #[arg(long, value_name = "KIND", value_enum, conflicts_with = "tls_cert")]
@@ -109,7 +112,7 @@ impl Args {
             (None, Some(Kind::SelfSigned)) => {
                 let addresses: Vec<_> = listeners.iter().map(|(_, to)| to.ip()).collect();
                 let (names, addresses) = own_names(hostname, &addresses);
-                Arc::new(Own::open(disk, &names, &addresses)?)
+                Arc::new(Own::open(disk, &names, &addresses, log)?)
             }
             (None, None) => return Ok(None),
         };

@@ -4,16 +4,22 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Duration;
 
+use chrono::{DateTime, Local};
 use rcgen::{
     CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose, SanType,
 };
 use ring::digest::{SHA256, digest};
+use rustls::client::danger::ServerCertVerifier as _;
+use rustls::client::{WebPkiServerVerifier, verify_server_name};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
 use rustls::sign::CertifiedKey;
+use rustls::{CertificateError, Error, RootCertStore};
 
-/// How long a certificate lasts that is made here, in years. Nobody renews it.
+/// How long a certificate lasts that is made here, in years.
 const SELF_SIGNED_YEARS: i32 = 10;
 
 /// The SHA-256 of a certificate.
@@ -114,7 +120,7 @@ impl Identity {
                 key: Arc::new(key),
                 fingerprint,
             }),
-            Err(rustls::Error::InconsistentKeys(_)) => Err(IdentityError::NoPair),
+            Err(Error::InconsistentKeys(_)) => Err(IdentityError::NoPair),
             Err(_) => Err(IdentityError::NoCertificate),
         }
     }
@@ -123,6 +129,43 @@ impl Identity {
     #[must_use]
     pub fn fingerprint(&self) -> Fingerprint {
         self.fingerprint
+    }
+
+    /// Whether clients that call the server by this name or address find it in the certificate. What
+    /// none of them could call it by is in every one.
+    #[must_use]
+    pub fn is_for(&self, name: &str) -> bool {
+        let (Ok(name), Some(own)) = (ServerName::try_from(name), self.key.cert.first()) else {
+            return true;
+        };
+        let parsed = ParsedCertificate::try_from(own);
+        parsed.is_ok_and(|parsed| verify_server_name(&parsed, &name).is_ok())
+    }
+
+    /// Whether the certificate, which vouches for itself, has expired or will within a time. One that
+    /// is not valid yet has not.
+    #[must_use]
+    pub fn expires_within(&self, now: DateTime<Local>, time: Duration) -> bool {
+        let since = Duration::from_secs(now.timestamp().try_into().unwrap_or(0));
+        let at = UnixTime::since_unix_epoch(since + time);
+        let (Ok(name), Some(own)) = (ServerName::try_from("localhost"), self.key.cert.first())
+        else {
+            return false;
+        };
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates([own.clone()]);
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider);
+        // Names come after dates.
+        let verified = verifier
+            .build()
+            .map(|verifier| verifier.verify_server_cert(own, &[], &name, &[], at));
+        matches!(
+            verified,
+            Ok(Err(Error::InvalidCertificate(
+                CertificateError::Expired | CertificateError::ExpiredContext { .. }
+            )))
+        )
     }
 }
 
@@ -173,6 +216,40 @@ mod tests {
         let identity = Identity::from_pem(certificate.as_bytes(), key.as_bytes()).unwrap();
         let fingerprint = Fingerprint::of_pem(certificate.as_bytes());
         assert_eq!(Some(identity.fingerprint()), fingerprint);
+    }
+
+    #[test]
+    fn names_and_the_end_are_known() {
+        let (certificate, key) = made();
+        let identity = Identity::from_pem(certificate.as_bytes(), key.as_bytes()).unwrap();
+        for (name, expected) in [
+            ("mx.example", true),
+            ("MX.example", true),
+            ("127.0.0.1", true),
+            ("example", false),
+            ("mx.example.org", false),
+            ("127.0.0.2", false),
+            ("::1", false),
+            // Nobody can call it so.
+            ("nö", true),
+            ("", true),
+        ] {
+            assert_eq!(identity.is_for(name), expected, "{name}");
+        }
+        for (day, expected) in [
+            ("2025-12-31", false),
+            ("2026-01-02", false),
+            ("2036-12-30", false),
+            ("2037-01-01", true),
+        ] {
+            let day: chrono::NaiveDate = day.parse().unwrap();
+            let now = day.and_time(chrono::NaiveTime::MIN).and_utc();
+            let expires = identity.expires_within(now.into(), Duration::ZERO);
+            assert_eq!(expires, expected, "{day}");
+            let month = Duration::from_secs(30 * 24 * 3600);
+            let expires = identity.expires_within((now - month).into(), month);
+            assert_eq!(expires, expected, "a month before {day}");
+        }
     }
 
     #[test]

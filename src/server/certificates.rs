@@ -20,6 +20,9 @@ use crate::net::tls::Identities;
 pub const CERTIFICATE_FILE: &str = ".minismtp.tls.crt";
 /// Where its key is.
 pub const KEY_FILE: &str = ".minismtp.tls.key";
+/// How long before its end the certificate of our own making is made anew: whoever trusts it needs
+/// time to hear of another, and a server may go on for weeks after its start.
+const RENEWAL_TIME: Duration = Duration::from_secs(30 * 24 * 3600);
 /// How often files are looked at, at most, whether they were renewed.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -29,7 +32,7 @@ pub enum CertificateError {
     /// A file cannot be read or written.
     #[error("cannot {doing} `{path}`: {cause}")]
     File {
-        /// `read` or `write`.
+        /// `read`, `remove` or `write`.
         doing: &'static str,
         /// The file.
         path: PathBuf,
@@ -138,7 +141,12 @@ pub struct Own(Arc<Identity>);
 
 impl Own {
     /// Takes the certificate of our own making from the mail root, or makes it, for these names and
-    /// addresses.
+    /// addresses. One that has expired, or soon will have, is made anew, and that is told.
+    ///
+    /// One that lacks a name stays, and that is told: another would have to be handed to everybody who
+    /// trusts this one, though most may call the server by a name that it has, and names come and go
+    /// with flags and networks. One that is not valid yet stays too: a machine without a battery
+    /// begins in 1970.
     ///
     /// # Errors
     ///
@@ -147,26 +155,84 @@ impl Own {
         disk: &dyn Disk,
         names: &[String],
         addresses: &[IpAddr],
+        log: &Log,
     ) -> Result<Self, CertificateError> {
-        let paths = [CERTIFICATE_FILE, KEY_FILE].map(Path::new);
-        let read = |path| disk::read(disk, path).map_err(cannot("read", &disk.show(path)));
-        let [certificate, key] = match (read(paths[0])?, read(paths[1])?) {
-            (Some(certificate), Some(key)) => [certificate, key],
-            _ => {
-                let made = self_signed(names, addresses, clock::now().year());
-                let made = made.map_err(|error| CertificateError::Making(error.to_string()))?;
-                let pair = [made.0.into_bytes(), made.1.into_bytes()];
-                // The key first: a certificate that is there has one.
-                for (path, octets) in paths.into_iter().zip(&pair).rev() {
-                    disk::replace(disk, path, octets).map_err(cannot("write", &disk.show(path)))?;
+        let expiring = match kept(disk)? {
+            Some(kept) if !kept.expires_within(clock::now(), RENEWAL_TIME) => {
+                let addresses = addresses.iter().map(IpAddr::to_string);
+                let mut missing: Vec<_> = names.iter().cloned().chain(addresses).collect();
+                missing.retain(|name| !kept.is_for(name));
+                if !missing.is_empty() {
+                    log.warning(&lacking(&disk.show(Path::new(CERTIFICATE_FILE)), &missing));
                 }
-                pair
+                return Ok(Self(Arc::new(kept)));
             }
+            expiring => expiring,
         };
-        let [shown_certificate, shown_key] = paths.map(|path| disk.show(path));
-        let identity = identity(&shown_certificate, &certificate, &shown_key, &key)?;
-        Ok(Self(Arc::new(identity)))
+        let made = make(disk, names, addresses)?;
+        if let Some(expiring) = expiring {
+            log.warning(&format!(
+                "the certificate in `{}` has expired or would have within {} days, and another is \
+                 in its place; whoever trusts {} has to be told of {}",
+                disk.show(Path::new(CERTIFICATE_FILE)).display(),
+                RENEWAL_TIME.as_secs() / (24 * 3600),
+                expiring.fingerprint(),
+                made.fingerprint()
+            ));
+        }
+        Ok(Self(Arc::new(made)))
     }
+}
+
+/// What is in the mail root, if both files are.
+fn kept(disk: &dyn Disk) -> Result<Option<Identity>, CertificateError> {
+    let paths = [CERTIFICATE_FILE, KEY_FILE].map(Path::new);
+    let read = |path| disk::read(disk, path).map_err(cannot("read", &disk.show(path)));
+    let (Some(certificate), Some(key)) = (read(paths[0])?, read(paths[1])?) else {
+        return Ok(None);
+    };
+    let [shown_certificate, shown_key] = paths.map(|path| disk.show(path));
+    identity(&shown_certificate, &certificate, &shown_key, &key).map(Some)
+}
+
+/// Makes both files, in the place of those that are there.
+fn make(
+    disk: &dyn Disk,
+    names: &[String],
+    addresses: &[IpAddr],
+) -> Result<Identity, CertificateError> {
+    let made = self_signed(names, addresses, clock::now().year());
+    let made = made.map_err(|error| CertificateError::Making(error.to_string()))?;
+    let [certificate, key] = [(CERTIFICATE_FILE, made.0), (KEY_FILE, made.1)];
+    // A certificate that is there has its key, whenever the power goes; and who was let to read the
+    // key from before may not read this one.
+    for path in [CERTIFICATE_FILE, KEY_FILE].map(Path::new) {
+        disk::remove_if_there(disk, path)
+            .and_then(|()| disk.sync_directory(Path::new("")))
+            .map_err(cannot("remove", &disk.show(path)))?;
+    }
+    for (path, pem) in [&key, &certificate] {
+        let path = Path::new(path);
+        disk::replace(disk, path, pem.as_bytes()).map_err(cannot("write", &disk.show(path)))?;
+    }
+    let [(certificate, certificate_pem), (key, key_pem)] =
+        [certificate, key].map(|(path, pem)| (disk.show(Path::new(path)), pem));
+    identity(
+        &certificate,
+        certificate_pem.as_bytes(),
+        &key,
+        key_pem.as_bytes(),
+    )
+}
+
+/// What to do about names that are not in it.
+fn lacking(certificate: &Path, missing: &[String]) -> String {
+    let missing: Vec<_> = missing.iter().map(|name| format!("`{name}`")).collect();
+    let (certificate, missing) = (certificate.display(), missing.join(", "));
+    format!(
+        "the certificate in `{certificate}` is not for {missing}; remove it, and the next start makes \
+         one that is, with another fingerprint"
+    )
 }
 
 impl Identities for Own {
@@ -215,22 +281,65 @@ fn stamps(certificate: &Path, key: &Path) -> Option<[Stamp; 2]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::disk::SimulatedDisk;
+    use crate::disk::{Cut, SimulatedDisk};
+    use crate::maillog::Level;
+    use crate::net::certificate::Fingerprint;
+
+    fn log() -> Log {
+        Log::new(Level::Warning, Box::new(io::sink()))
+    }
+
+    fn open(disk: &SimulatedDisk) -> Result<Own, CertificateError> {
+        Own::open(disk, &["mx.example".to_owned()], &[], &log())
+    }
+
+    fn fingerprint(disk: &SimulatedDisk) -> Fingerprint {
+        open(disk).unwrap().current().fingerprint()
+    }
 
     #[test]
     fn a_certificate_is_made_once_for_its_owner_alone() {
         let disk = SimulatedDisk::default();
-        let open = || Own::open(&disk, &["mx.example".to_owned()], &[]);
-        let fingerprint = open().unwrap().current().fingerprint();
-        assert_eq!(open().unwrap().current().fingerprint(), fingerprint);
+        let made = fingerprint(&disk);
+        assert_eq!(fingerprint(&disk), made);
         for name in [CERTIFICATE_FILE, KEY_FILE] {
             let status = disk.status(Path::new(name)).unwrap().unwrap();
             assert_eq!(status.mode & 0o777, 0o600, "{name}");
         }
         disk::replace(&disk, Path::new(KEY_FILE), b"no key").unwrap();
-        let error = open().unwrap_err().to_string();
+        let error = open(&disk).unwrap_err().to_string();
         assert!(error.contains(KEY_FILE), "{error}");
         disk.remove(Path::new(KEY_FILE)).unwrap();
-        assert_ne!(open().unwrap().current().fingerprint(), fingerprint);
+        assert_ne!(fingerprint(&disk), made);
+    }
+
+    /// A certificate of 2001, on a disk that has it for good.
+    fn expired() -> SimulatedDisk {
+        let disk = SimulatedDisk::default();
+        let (certificate, key) = self_signed(&["mx.example".to_owned()], &[], 2001).unwrap();
+        for (name, pem) in [(KEY_FILE, key), (CERTIFICATE_FILE, certificate)] {
+            disk::replace(&disk, Path::new(name), pem.as_bytes()).unwrap();
+        }
+        disk
+    }
+
+    #[test]
+    fn a_power_cut_leaves_a_certificate_with_its_key_or_none() {
+        let operations = {
+            let disk = expired();
+            let before = disk.operations();
+            open(&disk).unwrap();
+            disk.operations() - before
+        };
+        for operation in 1..=operations {
+            for cut in [Cut::Drop, Cut::Keep, Cut::Torn(operation)] {
+                let disk = expired();
+                disk.cut_at(disk.operations() + operation);
+                open(&disk).unwrap_err();
+                let disk = disk.restart(cut);
+                let made = fingerprint(&disk);
+                assert_eq!(fingerprint(&disk), made, "{cut:?} at {operation}");
+            }
+        }
     }
 }

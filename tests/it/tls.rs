@@ -5,7 +5,8 @@ use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
-use minismtp::net::certificate::self_signed;
+use chrono::Datelike as _;
+use minismtp::net::certificate::{Fingerprint, self_signed};
 
 use crate::clients::{client, is_installed};
 use crate::sandbox::{Output, Sandbox, Server, until};
@@ -128,6 +129,74 @@ fn certificate_is_made_once_and_trusted_by_who_has_the_same_root() {
     assert_eq!(log.matches(" secured tls=1.3\n").count(), 2, "{log}");
     let (_server, again) = serve_all(&sandbox);
     assert_eq!(again, fingerprint);
+}
+
+/// Puts a certificate for `localhost` that ends in so many days, and its key, where the server keeps its
+/// own.
+fn keep(sandbox: &Sandbox, days: i64) -> String {
+    let end = chrono::Utc::now().date_naive() + chrono::TimeDelta::days(days);
+    let mut params = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap();
+    let [month, day] = [end.month(), end.day()].map(|number| number.try_into().unwrap());
+    params.not_before = rcgen::date_time_ymd(2001, 1, 1);
+    params.not_after = rcgen::date_time_ymd(end.year(), month, day);
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate = params.self_signed(&key).unwrap().pem();
+    fs::write(sandbox.path(".minismtp.tls.crt"), &certificate).unwrap();
+    fs::write(sandbox.path(".minismtp.tls.key"), key.serialize_pem()).unwrap();
+    Fingerprint::of_pem(certificate.as_bytes())
+        .unwrap()
+        .to_string()
+}
+
+#[test]
+fn certificate_is_made_anew_in_its_last_month_and_others_are_told() {
+    let sandbox = Sandbox::lab();
+    let start = || {
+        let mut server = sandbox.serve(&["-q", "--tls", "self-signed"]);
+        let fingerprint = fingerprint(&mut server);
+        send(&sandbox, server.address().port(), &["--require-tls"], MAIL).code(0);
+        (fingerprint, server.terminate().log)
+    };
+    for (days, is_renewed) in [(-1000, true), (-1, true), (29, true), (32, false)] {
+        let before = keep(&sandbox, days);
+        let (shown, log) = start();
+        assert_eq!(shown != before, is_renewed, "{days} days: {log}");
+        let told = format!("whoever trusts {before} has to be told of {shown}");
+        assert_eq!(log.contains(&told), is_renewed, "{days} days: {log}");
+        let (again, log) = start();
+        assert_eq!(again, shown, "{days} days");
+        assert!(!log.contains(&shown), "{days} days: {log}");
+    }
+    keep(&sandbox, 0);
+    start();
+    for name in [".minismtp.tls.crt", ".minismtp.tls.key"] {
+        let status = fs::metadata(sandbox.path(name)).unwrap();
+        assert_eq!(status.permissions().mode() & 0o777, 0o600, "{name}");
+    }
+}
+
+#[test]
+fn certificate_that_lacks_a_name_stays_until_it_is_removed() {
+    let sandbox = Sandbox::lab();
+    let start = |hostname: &str| {
+        let flags = ["-q", "--tls", "self-signed", "--hostname", hostname];
+        let mut server = sandbox.serve(&flags);
+        (fingerprint(&mut server), server.terminate().log)
+    };
+    let (made, log) = start("mx.example");
+    assert!(!log.contains("certificate"), "{log}");
+    let (kept, log) = start("mail.example");
+    assert_eq!(kept, made);
+    assert!(
+        log.contains("is not for `mail.example`; remove it"),
+        "{log}"
+    );
+    let (_, log) = start("MX.example");
+    assert!(!log.contains("certificate"), "{log}");
+    fs::remove_file(sandbox.path(".minismtp.tls.crt")).unwrap();
+    let (other, log) = start("mail.example");
+    assert_ne!(other, made);
+    assert!(!log.contains("certificate"), "{log}");
 }
 
 #[test]
@@ -359,7 +428,7 @@ fn renewed_certificate_is_shown_and_connections_stay() {
     let mut open = server.hello();
     pair.renew(&["localhost"], 2026);
     let renewed = fs::read(&pair.certificate).unwrap();
-    let renewed = minismtp::net::certificate::Fingerprint::of_pem(&renewed).unwrap();
+    let renewed = Fingerprint::of_pem(&renewed).unwrap();
     let renewed = renewed.to_string();
     assert_ne!(renewed, before);
     until("the new one is shown", || {
