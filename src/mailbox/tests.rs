@@ -362,9 +362,10 @@ fn script(disk: &SimulatedDisk, settings: Settings) -> (Vec<String>, Vec<String>
     let disk: Arc<dyn Disk> = Arc::new(disk.clone());
     let mut committer = Committer::new(Arc::clone(&disk), settings);
     for number in 0..6 {
-        // Batches of one and two, one and two recipients, small and large.
+        // Batches of one and two, one and two recipients, small and large, and one of both.
+        let is_large = |part| number == 3 || (number, part) == (5, 0);
         let jobs: Vec<Job> = (0..=number % 2)
-            .map(|part| job(&format!("{number}.{part}"), number == 3, number != 2))
+            .map(|part| job(&format!("{number}.{part}"), is_large(part), number != 2))
             .collect();
         let subjects: Vec<String> = (0..=number % 2)
             .map(|part| format!("{number}.{part}"))
