@@ -889,7 +889,7 @@ _minismtp() {
             return 0
             ;;
         minismtp__subcmd__shell)
-            opts="-v -q -h --server --user --password-file --insecure-auth --tls --require-tls --tls-ca --tls-fingerprint --tls-insecure --root --verbose --quiet --color --help"
+            opts="-v -q -h --server --user --password-file --insecure-auth --require-tls --tls-ca --tls-fingerprint --tls-insecure --tls --root --verbose --quiet --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -918,10 +918,6 @@ _minismtp() {
                     fi
                     return 0
                     ;;
-                --tls)
-                    COMPREPLY=($(compgen -W "starttls implicit off" -- "${cur}"))
-                    return 0
-                    ;;
                 --tls-ca)
                     local oldifs
                     if [ -n "${IFS+x}" ]; then
@@ -939,6 +935,10 @@ _minismtp() {
                     ;;
                 --tls-fingerprint)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --tls)
+                    COMPREPLY=($(compgen -W "starttls implicit off" -- "${cur}"))
                     return 0
                     ;;
                 --root)

@@ -85,7 +85,7 @@ complete -c minismtp -n "__fish_minismtp_using_subcommand send" -l color -d 'Whe
 always\t''
 never\t''"
 complete -c minismtp -n "__fish_minismtp_using_subcommand send" -l insecure-auth -d 'Send the password even where others may read it on its way'
-complete -c minismtp -n "__fish_minismtp_using_subcommand send" -l require-tls -d 'Go no further where the server offers no TLS'
+complete -c minismtp -n "__fish_minismtp_using_subcommand send" -l require-tls -d 'Go no further where the server offers no TLS; so do `--tls-ca` and `--tls-fingerprint`'
 complete -c minismtp -n "__fish_minismtp_using_subcommand send" -l tls-insecure -d 'Do not check the certificate: others may be at the other end'
 complete -c minismtp -n "__fish_minismtp_using_subcommand send" -s v -l verbose -d 'Tell more on standard error; twice, still more'
 complete -c minismtp -n "__fish_minismtp_using_subcommand send" -s q -l quiet -d 'Print only results and errors'
@@ -93,17 +93,17 @@ complete -c minismtp -n "__fish_minismtp_using_subcommand send" -s h -l help -d 
 complete -c minismtp -n "__fish_minismtp_using_subcommand shell" -l server -d 'The server; the port is 1110 if it is left out, and IPv6 addresses stand in brackets' -r -f -a "(__fish_print_hostnames)"
 complete -c minismtp -n "__fish_minismtp_using_subcommand shell" -l user -d 'Open this user\'s mailbox at once, as `SetUser` does' -r
 complete -c minismtp -n "__fish_minismtp_using_subcommand shell" -l password-file -d 'Take the password from the first line of this file' -r -F
-complete -c minismtp -n "__fish_minismtp_using_subcommand shell" -l tls -d 'When the connection is under TLS [default: starttls]' -r -f -a "starttls\t'Once the server offers it'
-implicit\t'From the first octet, on a port that is meant for it'
-off\t'Never'"
 complete -c minismtp -n "__fish_minismtp_using_subcommand shell" -l tls-ca -d 'Trust the authorities, or the server\'s certificate, in this PEM file and no others' -r -F
 complete -c minismtp -n "__fish_minismtp_using_subcommand shell" -l tls-fingerprint -d 'Trust the certificate with this SHA-256 fingerprint and no other, whatever stands in it' -r
+complete -c minismtp -n "__fish_minismtp_using_subcommand shell" -l tls -d 'When the connection is under TLS [default: starttls, and off with this machine unless another flag asks for TLS]' -r -f -a "starttls\t'Once the server offers it'
+implicit\t'From the first octet, on a port that is meant for it'
+off\t'Never'"
 complete -c minismtp -n "__fish_minismtp_using_subcommand shell" -l root -d 'The mail root: the directory that holds `logincred.txt` and the mailboxes' -r -f -a "(__fish_complete_directories)"
 complete -c minismtp -n "__fish_minismtp_using_subcommand shell" -l color -d 'When to use colors; `auto` is on a terminal, unless `NO_COLOR` is set' -r -f -a "auto\t''
 always\t''
 never\t''"
 complete -c minismtp -n "__fish_minismtp_using_subcommand shell" -l insecure-auth -d 'Send the password even where others may read it on its way'
-complete -c minismtp -n "__fish_minismtp_using_subcommand shell" -l require-tls -d 'Go no further where the server offers no TLS'
+complete -c minismtp -n "__fish_minismtp_using_subcommand shell" -l require-tls -d 'Go no further where the server offers no TLS; so do `--tls-ca` and `--tls-fingerprint`'
 complete -c minismtp -n "__fish_minismtp_using_subcommand shell" -l tls-insecure -d 'Do not check the certificate: others may be at the other end'
 complete -c minismtp -n "__fish_minismtp_using_subcommand shell" -s v -l verbose -d 'Tell more on standard error; twice, still more'
 complete -c minismtp -n "__fish_minismtp_using_subcommand shell" -s q -l quiet -d 'Print only results and errors'

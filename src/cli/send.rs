@@ -306,7 +306,9 @@ fn refusal(failure: &smtp::client::Failure) -> Failure {
         }
         Cause::LoginNotOffered => told.hint("without `--user` the mail is sent without a login"),
         Cause::PasswordNotAllowed => told.hint(password::UNPROTECTED_HINT),
-        Cause::TlsNotOffered => told.hint("without `--require-tls` the mail is sent in clear"),
+        Cause::TlsNotOffered => told.hint(
+            "without `--require-tls`, `--tls-ca` and `--tls-fingerprint` the mail is sent in clear",
+        ),
         _ => told,
     }
 }

@@ -33,6 +33,7 @@ const END_OF_MESSAGE: &[u8] = b"###";
 /// words and user ids. From a pipe it takes the same lines and prints the answers without prompts.
 /// The end of input is the same as `Quit`.
 #[derive(Debug, clap::Args)]
+#[command(mut_arg("when", tls::only_if_asked))]
 #[command(after_long_help = "\
 Examples:
   Teena's lab, on this machine:

@@ -27,7 +27,7 @@ pub(super) struct Args {
     #[arg(long = "tls", value_name = "WHEN", value_enum)]
     when: Option<When>,
 
-    /// Go no further where the server offers no TLS
+    /// Go no further where the server offers no TLS; so do `--tls-ca` and `--tls-fingerprint`
     #[arg(long)]
     require_tls: bool,
 
@@ -57,24 +57,42 @@ enum When {
 }
 
 impl Args {
-    /// Whether TLS was asked for in so many words.
+    /// Whether TLS was asked for: who says whom to trust, or to trust anybody, means TLS.
     pub(super) fn is_asked_for(&self) -> bool {
-        self.require_tls || self.when.is_some()
+        self.when.is_some() || self.flag().is_some()
+    }
+
+    /// A flag that is of no use without TLS.
+    fn flag(&self) -> Option<&'static str> {
+        let flags = [
+            ("--require-tls", self.require_tls),
+            ("--tls-ca", self.tls_ca.is_some()),
+            ("--tls-fingerprint", self.tls_fingerprint.is_some()),
+            ("--tls-insecure", self.tls_insecure),
+        ];
+        let given = flags.into_iter().find(|(_, is_given)| *is_given);
+        given.map(|(flag, _)| flag)
     }
 
     /// What the flags come to; says what is dangerous about it.
     pub(super) fn security(&self, global: &Global, out: &mut Output) -> Result<Security, Failure> {
-        let tls = match (self.when.unwrap_or(When::Starttls), self.require_tls) {
-            (When::Starttls, false) => Tls::IfOffered,
-            (When::Starttls, true) => Tls::Required,
+        // Whoever takes STARTTLS away could not be told from a server without it, and who names a
+        // certificate wants nobody else to be sent anything.
+        let is_required =
+            self.require_tls || self.tls_ca.is_some() || self.tls_fingerprint.is_some();
+        let tls = match (self.when.unwrap_or(When::Starttls), self.flag()) {
+            (When::Starttls, _) if is_required => Tls::Required,
+            (When::Starttls, _) => Tls::IfOffered,
             (When::Implicit, _) => Tls::Implicit,
-            (When::Off, false) => Tls::Off,
-            (When::Off, true) => {
-                let what = "`--tls off` and `--require-tls` cannot both be";
-                return Err(Failure::new(ExitStatus::Usage, what));
+            (When::Off, None) => Tls::Off,
+            (When::Off, Some(flag)) => {
+                return Err(Failure::new(
+                    ExitStatus::Usage,
+                    format_args!("`--tls off` and `{flag}` cannot both be"),
+                ));
             }
         };
-        if self.tls_insecure && tls != Tls::Off {
+        if self.tls_insecure {
             out.warning(
                 "the server's certificate is not checked: whoever is on the way can read and \
                  change what is sent",
@@ -111,6 +129,20 @@ impl Args {
         })?;
         Ok(Trust::Authorities(authorities, None))
     }
+}
+
+/// What `--tls` says of itself where TLS with this machine has to be asked for.
+pub(super) fn only_if_asked(arg: clap::Arg) -> clap::Arg {
+    let told = |help: &dyn std::fmt::Display| {
+        help.to_string().replace(
+            "[default: starttls]",
+            "[default: starttls, and off with this machine unless another flag asks for TLS]",
+        )
+    };
+    let [short, long] =
+        [arg.get_help(), arg.get_long_help()].map(|help| help.map(|help| told(help)));
+    arg.help(short.unwrap_or_default())
+        .long_help(long.unwrap_or_default())
 }
 
 /// The certificate that a server of ours made, if there is one here and we may read it.

@@ -295,6 +295,62 @@ fn who_requires_tls_gets_it_or_sends_nothing() {
 }
 
 #[test]
+fn who_says_whom_to_trust_wants_tls() {
+    let sandbox = Sandbox::lab();
+    let (server, fingerprint) = serve_all(&sandbox);
+    let clear = Sandbox::lab();
+    let plain = clear.serve_pop3(&[]);
+    let certificate = sandbox.path(".minismtp.tls.crt");
+    let certificate = certificate.to_str().unwrap();
+    let foreign = Pair::new(&clear, &["localhost"], 2026);
+    let shell = |port: u16, flags: &[&str]| {
+        let server = format!("localhost:{port}");
+        sandbox.run(&[&["shell", "--server", &server], flags].concat(), "Quit\n")
+    };
+    let wrong = fingerprint.replace(&fingerprint[..2], "00");
+    let pop3 = server.pop3_address().port();
+    for (flags, code) in [
+        (&["--tls-fingerprint", &wrong][..], 76),
+        (&foreign.ca(), 76),
+        (&["--tls-fingerprint", &fingerprint], 0),
+        (&["--tls-ca", certificate], 0),
+        (&["--tls-insecure"], 0),
+        (&["--tls", "starttls"], 0),
+    ] {
+        shell(pop3, flags).code(code);
+    }
+    for flags in [
+        ["--tls-fingerprint", &fingerprint],
+        ["--tls-ca", certificate],
+    ] {
+        let without = "the server offers no TLS, and it is required";
+        send(&sandbox, plain.address().port(), &flags, MAIL)
+            .code(76)
+            .stderr_has(without);
+        shell(plain.pop3_address().port(), &flags)
+            .code(76)
+            .stderr_has(without);
+    }
+    for flags in [
+        &["--tls-fingerprint", &fingerprint][..],
+        &["--tls-ca", certificate],
+        &["--tls-insecure"],
+        &["--require-tls"],
+    ] {
+        let flags = [flags, &["--tls", "off"]].concat();
+        let told = format!("`--tls off` and `{}` cannot both be", flags[0]);
+        send(&sandbox, server.address().port(), &flags, MAIL)
+            .code(64)
+            .stderr_has(&told);
+        shell(pop3, &flags).code(64).stderr_has(&told);
+    }
+    let log = server.terminate().log;
+    assert_eq!(log.matches(" secured tls=1.3\n").count(), 4, "{log}");
+    assert!(!plain.terminate().log.contains(" delivered "));
+    assert_eq!(sandbox.mailbox("Andrew") + &clear.mailbox("Andrew"), "");
+}
+
+#[test]
 fn shell_reads_mail_under_tls() {
     let sandbox = Sandbox::lab();
     let (server, fingerprint) = serve_all(&sandbox);
