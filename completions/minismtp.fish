@@ -84,7 +84,7 @@ complete -c minismtp -n "__fish_minismtp_using_subcommand send" -l root -d 'The 
 complete -c minismtp -n "__fish_minismtp_using_subcommand send" -l color -d 'When to use colors; `auto` is on a terminal, unless `NO_COLOR` is set' -r -f -a "auto\t''
 always\t''
 never\t''"
-complete -c minismtp -n "__fish_minismtp_using_subcommand send" -l insecure-auth -d 'Send the password even where others may read it on its way'
+complete -c minismtp -n "__fish_minismtp_using_subcommand send" -l insecure-auth -d 'Log in even where others may read the password on its way'
 complete -c minismtp -n "__fish_minismtp_using_subcommand send" -l require-tls -d 'Go no further where the server offers no TLS; so do `--tls-ca` and `--tls-fingerprint`'
 complete -c minismtp -n "__fish_minismtp_using_subcommand send" -l tls-insecure -d 'Do not check the certificate: others may be at the other end'
 complete -c minismtp -n "__fish_minismtp_using_subcommand send" -s v -l verbose -d 'Tell more on standard error; twice, still more'
@@ -102,7 +102,7 @@ complete -c minismtp -n "__fish_minismtp_using_subcommand shell" -l root -d 'The
 complete -c minismtp -n "__fish_minismtp_using_subcommand shell" -l color -d 'When to use colors; `auto` is on a terminal, unless `NO_COLOR` is set' -r -f -a "auto\t''
 always\t''
 never\t''"
-complete -c minismtp -n "__fish_minismtp_using_subcommand shell" -l insecure-auth -d 'Send the password even where others may read it on its way'
+complete -c minismtp -n "__fish_minismtp_using_subcommand shell" -l insecure-auth -d 'Log in even where others may read the password on its way'
 complete -c minismtp -n "__fish_minismtp_using_subcommand shell" -l require-tls -d 'Go no further where the server offers no TLS; so do `--tls-ca` and `--tls-fingerprint`'
 complete -c minismtp -n "__fish_minismtp_using_subcommand shell" -l tls-insecure -d 'Do not check the certificate: others may be at the other end'
 complete -c minismtp -n "__fish_minismtp_using_subcommand shell" -s v -l verbose -d 'Tell more on standard error; twice, still more'

@@ -58,9 +58,10 @@ pub(crate) struct ForServer {
     #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
     pub(super) password_file: Option<PathBuf>,
 
-    /// Send the password even where others may read it on its way
+    /// Log in even where others may read the password on its way
     ///
-    /// Without this it is only sent to a server on this machine, or under TLS to one that is known.
+    /// Without this it is used only with a server on this machine, or under TLS with one that is known:
+    /// not for SCRAM either, which sends no password but lets a stranger guess it.
     #[arg(long)]
     pub(super) insecure_auth: bool,
 }

@@ -41,7 +41,7 @@ pub(super) struct Args {
 
     /// Do not check the certificate: others may be at the other end
     ///
-    /// A password is then not sent to another machine, unless `--insecure-auth` is given too.
+    /// There is then no login to another machine, unless `--insecure-auth` is given too.
     #[arg(long, conflicts_with_all = ["tls_ca", "tls_fingerprint"])]
     tls_insecure: bool,
 }

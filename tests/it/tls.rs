@@ -9,6 +9,7 @@ use chrono::Datelike as _;
 use minismtp::net::certificate::{Fingerprint, self_signed};
 
 use crate::clients::{client, is_installed};
+use crate::fake::Script;
 use crate::sandbox::{Output, Sandbox, Server, until};
 use crate::serve::own_address;
 use crate::smtp::Smtp;
@@ -447,6 +448,26 @@ fn passwords_of_others_go_under_tls_or_not_at_all() {
     smtp.expect("220 ");
     smtp.ask("EHLO client.example", "250");
     smtp.ask("AUTH PLAIN AEFuZHJldwBAZG1pbmlzdHJAdG9y", "235");
+}
+
+#[test]
+fn who_may_be_anybody_gets_nothing_to_guess_a_password_with() {
+    let Some(address) = own_address() else { return };
+    let sandbox = Sandbox::new();
+    let offer = Script::new().offers(&["AUTH SCRAM-SHA-256"]);
+    let fake = offer.login(&["535 no"]).start_on(&format!("{address}:0"));
+    let log_in = |flags: &[&str]| {
+        let address = fake.address.to_string();
+        let arguments = ["send", "--server", &address, "--user", "Andrew"];
+        let mut command = sandbox.command(&[&arguments, flags].concat());
+        command.env("MINISMTP_PASSWORD", "@dministr@tor");
+        let output = crate::sandbox::run(&mut command, FROM_ANDREW).code(77);
+        (output, fake.session().command("AUTH").is_some())
+    };
+    let (output, is_tried) = log_in(&[]);
+    output.stderr_has("the connection is not protected");
+    assert!(!is_tried);
+    assert!(log_in(&["--insecure-auth"]).1);
 }
 
 #[test]
