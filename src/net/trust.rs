@@ -106,13 +106,20 @@ impl Verifier {
         let verifier = WebPkiServerVerifier::builder_with_provider(roots, provider).build();
         // It is an error to have no roots; then nobody is trusted.
         let verifier = verifier.map_err(|_| CertificateError::UnknownIssuer)?;
+        let is_held = authorities.hold(end_entity);
+        // Of one that was given, those that come with it have nothing to say.
+        let intermediates = if is_held { &[] } else { intermediates };
         let verified =
             verifier.verify_server_cert(end_entity, intermediates, server_name, &[], now);
         match verified {
-            // `openssl req -x509` makes certificates that are their own authority, and the one
-            // that was given to be trusted is the server's. Its dates are checked by then.
-            Err(error) if is_authority(&error) && authorities.hold(end_entity) => {
+            // The one that was given to be trusted is the server's: nobody needs to vouch for it. Its
+            // dates are checked by then.
+            Err(error) if is_held && is_about_issuer(&error) => {
                 verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)
+            }
+            // What `openssl req -x509` makes is its own authority.
+            Err(error) if is_authority(&error) && vouches_for_itself(end_entity) => {
+                Err(CertificateError::UnknownIssuer.into())
             }
             verified => verified.map(|_| ()),
         }
@@ -180,10 +187,35 @@ impl ServerCertVerifier for Verifier {
     }
 }
 
-/// Whether the only fault is that the server's certificate is also an authority's.
+/// Whether the fault is who vouches for the certificate, or how.
+#[expect(
+    deprecated,
+    reason = "the library may still give the variant without details"
+)]
+fn is_about_issuer(error: &Error) -> bool {
+    let Error::InvalidCertificate(cause) = error else {
+        return false;
+    };
+    let is_unknown = matches!(
+        cause,
+        CertificateError::UnknownIssuer
+            | CertificateError::UnsupportedSignatureAlgorithm
+            | CertificateError::UnsupportedSignatureAlgorithmContext { .. }
+            | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. }
+    );
+    is_unknown || is_authority(error)
+}
+
+/// Whether the fault is that the server's certificate is also an authority's.
 fn is_authority(error: &Error) -> bool {
     let Error::InvalidCertificate(CertificateError::Other(other)) = error else {
         return false;
     };
     other.0.downcast_ref() == Some(&webpki::Error::CaUsedAsEndEntity)
+}
+
+/// Whether nobody else is named as the one who signed it.
+fn vouches_for_itself(certificate: &CertificateDer<'_>) -> bool {
+    let parsed = webpki::EndEntityCert::try_from(certificate);
+    parsed.is_ok_and(|parsed| parsed.issuer() == parsed.subject())
 }

@@ -259,6 +259,82 @@ fn each_fault_of_a_certificate_has_its_own_sentence() {
     }
 }
 
+/// Has openssl make something, in the mail root.
+fn openssl(sandbox: &Sandbox, arguments: &str) {
+    let arguments: Vec<_> = arguments.split(' ').collect();
+    client(sandbox, "openssl", &arguments, "").code(0);
+}
+
+/// A file that [`openssl`] made, and others may not read.
+fn made(sandbox: &Sandbox, name: &str) -> String {
+    let file = sandbox.path(name);
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    file.to_str().unwrap().to_owned()
+}
+
+#[test]
+fn certificate_that_is_its_own_authority_is_one_that_nobody_knows() {
+    if !is_installed("openssl") {
+        return;
+    }
+    let sandbox = Sandbox::lab();
+    openssl(
+        &sandbox,
+        "req -x509 -newkey rsa:2048 -nodes -keyout key -out cert -subj /CN=localhost -addext \
+         subjectAltName=DNS:localhost",
+    );
+    let [certificate, key] = ["cert", "key"].map(|name| made(&sandbox, name));
+    let mut server = sandbox.serve(&["--tls-cert", &certificate, "--tls-key", &key]);
+    let fingerprint = fingerprint(&mut server);
+    let port = server.address().port();
+    send(&sandbox, port, &[], MAIL)
+        .code(76)
+        .stderr_has("the certificate is signed by nobody who is trusted here")
+        .stderr_has(&fingerprint);
+    send(&sandbox, port, &["--tls-ca", &certificate], MAIL).code(0);
+}
+
+#[test]
+fn certificate_that_was_given_is_trusted_whoever_signed_it() {
+    if !is_installed("openssl") {
+        return;
+    }
+    for (digest, name, expected) in [
+        ("sha256", "localhost", 0),
+        ("sha256", "mx.example", 76),
+        ("sha1", "localhost", 0),
+    ] {
+        let sandbox = Sandbox::lab();
+        let names = format!("subjectAltName=DNS:{name}\n");
+        fs::write(sandbox.path("names"), names).unwrap();
+        openssl(
+            &sandbox,
+            "req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca -subj /CN=ca",
+        );
+        openssl(
+            &sandbox,
+            "req -new -newkey rsa:2048 -nodes -keyout key -out request -subj /CN=localhost",
+        );
+        openssl(
+            &sandbox,
+            &format!(
+                "x509 -req -in request -CA ca -CAkey ca.key -{digest} -extfile names -out cert"
+            ),
+        );
+        let [certificate, key] = ["cert", "key"].map(|name| made(&sandbox, name));
+        let server = sandbox.serve(&["--tls-cert", &certificate, "--tls-key", &key]);
+        let port = server.address().port();
+        let output = send(&sandbox, port, &["--tls-ca", &certificate], MAIL);
+        assert_eq!(output.code, expected, "{digest} {name}: {output:?}");
+        if expected != 0 {
+            output.stderr_has("the certificate is for `mx.example`, not for `localhost`");
+        }
+        send(&sandbox, port, &[], MAIL)
+            .code(76)
+            .stderr_has("signed by nobody who is trusted here");
+    }
+}
+
 #[test]
 fn who_requires_tls_gets_it_or_sends_nothing() {
     let sandbox = Sandbox::lab();
