@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::report::{ExitStatus, Failure};
 use crate::disk::Disk;
 use crate::maillog::Log;
-use crate::net::certificate::Fingerprint;
+use crate::net::certificate::{Fingerprint, IdentityError};
 use crate::net::tls::{Identities, Side};
 use crate::server::Protocol;
 use crate::server::certificates::{CertificateError, Own, PemFiles, Renewable};
@@ -149,15 +149,32 @@ fn exposed(key: &Path) -> String {
     format!("others can read the private key in `{key}`; `chmod 600 {key}` keeps them out")
 }
 
+/// What to do about a file of no use.
+fn content_hint(path: &Path, cause: &IdentityError) -> String {
+    let path = path.display();
+    match cause {
+        IdentityError::NoPair => "of a pair, `openssl x509 -in CERTIFICATE -noout -pubkey` and \
+                                  `openssl pkey -in KEY -pubout` print the same"
+            .to_owned(),
+        IdentityError::EncryptedKey => {
+            format!("`openssl pkey -in {path} -out FILE` writes it without one")
+        }
+        IdentityError::OldVersion => "`openssl req -x509` makes one of version 3, and so does \
+                                      `openssl x509 -req` with `-extfile FILE`, a file that has \
+                                      `subjectAltName=DNS:NAME`"
+            .to_owned(),
+        IdentityError::NoCertificate | IdentityError::NoKey | IdentityError::UnknownKey => {
+            format!("`{path}` has to be PEM: a certificate and, in a file of its own, its key")
+        }
+    }
+}
+
 impl From<CertificateError> for Failure {
     fn from(error: CertificateError) -> Self {
         match &error {
             CertificateError::File { .. } => Self::new(ExitStatus::InputOutput, error),
-            CertificateError::Content { path, .. } => {
-                let hint = format!(
-                    "`{}` has to be PEM: a certificate and, in a file of its own, its key",
-                    path.display()
-                );
+            CertificateError::Content { path, cause } => {
+                let hint = content_hint(path, cause);
                 Self::new(ExitStatus::Configuration, error).hint(hint)
             }
             CertificateError::Making(_) => Self::new(ExitStatus::Internal, error),

@@ -89,9 +89,15 @@ pub enum IdentityError {
     /// The first holds no certificate.
     #[error("there is no certificate in it, or it is damaged")]
     NoCertificate,
+    /// The certificate is of X.509 version 1, which knows no names of servers.
+    #[error("the certificate is of X.509 version 1, and only version 3 will do")]
+    OldVersion,
     /// The second holds no private key.
-    #[error("there is no private key in it, or it is encrypted or damaged")]
+    #[error("there is no private key in it, or it is damaged")]
     NoKey,
+    /// The key cannot be read without its pass phrase.
+    #[error("the private key has a pass phrase")]
+    EncryptedKey,
     /// A key of a kind that is not known.
     #[error("the private key is of no kind that is known here")]
     UnknownKey,
@@ -111,6 +117,12 @@ impl Identity {
         let chain = chain.map_err(|_| IdentityError::NoCertificate)?;
         let own = chain.first().ok_or(IdentityError::NoCertificate)?;
         let fingerprint = Fingerprint::of(own);
+        if is_old(own) {
+            return Err(IdentityError::OldVersion);
+        }
+        if is_encrypted(key) {
+            return Err(IdentityError::EncryptedKey);
+        }
         let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| IdentityError::NoKey)?;
         let provider = rustls::crypto::ring::default_provider();
         let loaded = provider.key_provider.load_private_key(key);
@@ -167,6 +179,20 @@ impl Identity {
             )))
         )
     }
+}
+
+/// Whether this is a certificate, but of X.509 version 1.
+fn is_old(certificate: &CertificateDer<'_>) -> bool {
+    let parsed = webpki::EndEntityCert::try_from(certificate);
+    matches!(parsed, Err(webpki::Error::UnsupportedCertVersion))
+}
+
+/// Whether a key in PEM has a pass phrase: as PKCS #8 has it (RFC 7468 §11), or as RFC 1421 had.
+fn is_encrypted(pem: &[u8]) -> bool {
+    let mut lines = pem.split(|&octet| octet == b'\n').map(<[u8]>::trim_ascii);
+    lines.any(|line| {
+        line == b"-----BEGIN ENCRYPTED PRIVATE KEY-----" || line == b"Proc-Type: 4,ENCRYPTED"
+    })
 }
 
 /// Makes a certificate that vouches for itself, and its key, both PEM. It is for these names and

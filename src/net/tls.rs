@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::io::{self, Read, Write};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -151,10 +152,14 @@ pub enum Failure {
 fn names(presented: &[String]) -> String {
     // A certificate may be for hundreds.
     const NAMES_MAX: usize = 5;
-    // They come as `DnsName("mx.example")`, and what stands in them is the peer's.
+    // They come as `DnsName("mx.example")` or `IpAddress(0::1)`, and what stands in them is the
+    // peer's.
     let plain = |name: &String| {
         let inner = name.split_once('(').map_or(name.as_str(), |(_, rest)| rest);
         let inner = inner.trim_end_matches(')').trim_matches('"');
+        if let Ok(address) = inner.parse::<IpAddr>() {
+            return format!("`{address}`");
+        }
         let shown: String = inner.chars().filter(|c| !c.is_control()).collect();
         format!("`{shown}`")
     };
@@ -312,8 +317,11 @@ impl Layer {
                 | PeerIncompatible::NoKxGroupsInCommon
                 | PeerIncompatible::NoSignatureSchemesInCommon,
             ) => Failure::NothingInCommon,
-            Error::AlertReceived(alert) => Failure::Alert(format!("{alert:?}")),
-            error => Failure::Other(error.to_string()),
+            Error::AlertReceived(AlertDescription::Unknown(number)) => {
+                Failure::Alert(format!("alert {number}"))
+            }
+            Error::AlertReceived(alert) => Failure::Alert(words(alert)),
+            error => Failure::Other(fault(error)),
         }
     }
 }
@@ -324,7 +332,10 @@ fn bad_certificate(error: &CertificateError, shown: Option<Fingerprint>) -> Fail
             expected,
             presented,
         } => Failure::WrongName {
-            name: expected.to_str().into_owned(),
+            name: match expected {
+                ServerName::IpAddress(address) => IpAddr::from(*address).to_string(),
+                name => name.to_str().into_owned(),
+            },
             presented: presented.clone(),
         },
         CertificateError::UnknownIssuer => Failure::UnknownIssuer(shown),
@@ -337,12 +348,120 @@ fn bad_certificate(error: &CertificateError, shown: Option<Fingerprint>) -> Fail
         CertificateError::Other(other) if other.0.is::<OtherCertificate>() => {
             Failure::WrongFingerprint(shown)
         }
-        error => Failure::BadCertificate(error.to_string()),
+        error => Failure::BadCertificate(certificate_fault(error)),
     }
+}
+
+/// What is wrong with a certificate, in words for people: the library has only names for most of it.
+#[expect(
+    deprecated,
+    reason = "the library may still give the variants without details"
+)]
+fn certificate_fault(error: &CertificateError) -> String {
+    let fault = match error {
+        CertificateError::BadEncoding => "it cannot be read",
+        CertificateError::Revoked => "it was revoked",
+        CertificateError::BadSignature => "its signature is wrong",
+        CertificateError::UnhandledCriticalExtension => {
+            "it wants something to be heeded that is not known here"
+        }
+        CertificateError::UnsupportedSignatureAlgorithmContext {
+            signature_algorithm_id,
+            ..
+        } if is_sha1(signature_algorithm_id) => "it is signed with SHA-1, which can be forged",
+        CertificateError::UnsupportedSignatureAlgorithm
+        | CertificateError::UnsupportedSignatureAlgorithmContext { .. }
+        | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => {
+            "it is signed in a way that is not safe or not known here"
+        }
+        CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
+            "it is not for servers"
+        }
+        CertificateError::NotValidForName => "it is for other names",
+        CertificateError::Other(other) => match other.0.downcast_ref() {
+            Some(webpki::Error::CaUsedAsEndEntity) => "it is an authority's, not a server's",
+            Some(webpki::Error::UnsupportedCertVersion) => {
+                "it is of X.509 version 1, and only version 3 will do"
+            }
+            Some(error) => return words(error),
+            None => "it cannot be checked",
+        },
+        error => return words(error),
+    };
+    fault.to_owned()
+}
+
+/// Whether a signature's algorithm, in DER, is RSA or ECDSA over SHA-1 (RFC 3279 §2.2).
+fn is_sha1(algorithm: &[u8]) -> bool {
+    const RSA: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x05];
+    const ECDSA: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x01];
+    let holds = |id: &[u8]| algorithm.windows(id.len()).any(|part| part == id);
+    holds(RSA) || holds(ECDSA)
+}
+
+/// What went wrong in a handshake, in words.
+fn fault(error: &Error) -> String {
+    match error {
+        Error::InvalidMessage(why) => format!("the peer sent a damaged message: {}", words(why)),
+        Error::PeerIncompatible(why) => format!("the peer lacks what is needed: {}", words(why)),
+        Error::PeerMisbehaved(why) => format!("the peer does not keep to TLS: {}", words(why)),
+        Error::InappropriateMessage { .. } | Error::InappropriateHandshakeMessage { .. } => {
+            "the peer sent a message out of turn".to_owned()
+        }
+        error => error.to_string(),
+    }
+}
+
+/// The library's name for something as words: `CertificateUnknown` is `certificate unknown`. What
+/// stands behind the name is for programmers.
+fn words(name: &impl fmt::Debug) -> String {
+    let name = format!("{name:?}");
+    let mut words = String::new();
+    for character in name.chars().take_while(char::is_ascii_alphanumeric) {
+        if character.is_ascii_uppercase() && !words.is_empty() {
+            words.push(' ');
+        }
+        words.push(character.to_ascii_lowercase());
+    }
+    words
 }
 
 fn day(time: UnixTime) -> Option<String> {
     let seconds = i64::try_from(time.as_secs()).ok()?;
     let time = DateTime::from_timestamp(seconds, 0)?;
     Some(time.format("%Y-%m-%d").to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::PeerMisbehaved;
+
+    use super::*;
+
+    #[test]
+    fn names_of_the_library_become_words() {
+        let alert = AlertDescription::CertificateUnknown;
+        assert_eq!(words(&alert), "certificate unknown");
+        let old = webpki::Error::UnsupportedCrlVersion;
+        assert_eq!(words(&old), "unsupported crl version");
+        let misbehaved = Error::PeerMisbehaved(PeerMisbehaved::SignedKxWithWrongAlgorithm);
+        assert_eq!(
+            fault(&misbehaved),
+            "the peer does not keep to TLS: signed kx with wrong algorithm"
+        );
+        for algorithm in [&[1, 1, 5, 9][..], &[0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 2]] {
+            assert!(!is_sha1(algorithm), "{algorithm:?}");
+        }
+    }
+
+    #[test]
+    fn addresses_are_written_as_people_write_them() {
+        let name = "::2".to_owned();
+        let presented = ["IpAddress(0::1)", "IpAddress(127.0.0.1)", "DnsName(\"mx\")"];
+        let presented = presented.map(str::to_owned).to_vec();
+        assert_eq!(
+            Failure::WrongName { name, presented }.to_string(),
+            "the certificate is for `::1`, `127.0.0.1`, `mx`, not for `::2`"
+        );
+    }
 }

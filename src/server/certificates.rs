@@ -249,10 +249,11 @@ fn identity(
 ) -> Result<Identity, CertificateError> {
     Identity::from_pem(certificate_pem, key_pem).map_err(|cause| CertificateError::Content {
         path: match cause {
-            IdentityError::NoCertificate => certificate.to_owned(),
-            IdentityError::NoKey | IdentityError::UnknownKey | IdentityError::NoPair => {
-                key.to_owned()
-            }
+            IdentityError::NoCertificate | IdentityError::OldVersion => certificate.to_owned(),
+            IdentityError::NoKey
+            | IdentityError::EncryptedKey
+            | IdentityError::UnknownKey
+            | IdentityError::NoPair => key.to_owned(),
         },
         cause,
     })

@@ -1,9 +1,11 @@
 //! TLS, met through real sockets by our own client and by others.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
 
 use chrono::Datelike as _;
 use minismtp::net::certificate::{Fingerprint, self_signed};
@@ -257,6 +259,105 @@ fn each_fault_of_a_certificate_has_its_own_sentence() {
             .stderr_has(expected);
         assert_eq!(sandbox.mailbox("Andrew"), "");
     }
+}
+
+#[test]
+fn faults_of_certificates_and_keys_are_told_in_words() {
+    if !is_installed("openssl") {
+        return;
+    }
+    let sandbox = Sandbox::lab();
+    fs::write(sandbox.path("names"), "subjectAltName=DNS:localhost\n").unwrap();
+    for arguments in [
+        "req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca -subj /CN=ca",
+        "req -new -newkey rsa:2048 -nodes -keyout key -out request -subj /CN=localhost",
+        "x509 -req -in request -CA ca -CAkey ca.key -sha1 -extfile names -out cert",
+        "x509 -req -in request -signkey key -out old",
+        "pkey -in key -aes256 -passout pass:x -out encrypted",
+        "rsa -in key -aes256 -passout pass:x -traditional -out encrypted-rsa",
+    ] {
+        openssl(&sandbox, arguments);
+    }
+    let [certificate, key, ca, other, old, encrypted, encrypted_rsa] = [
+        "cert",
+        "key",
+        "ca",
+        "ca.key",
+        "old",
+        "encrypted",
+        "encrypted-rsa",
+    ]
+    .map(|name| made(&sandbox, name));
+    let server = sandbox.serve(&["--tls-cert", &certificate, "--tls-key", &key]);
+    send(&sandbox, server.address().port(), &["--tls-ca", &ca], MAIL)
+        .code(76)
+        .stderr_has("the certificate is no good: it is signed with SHA-1, which can be forged\n");
+    let encrypted_hint =
+        |file: &str| format!("hint: `openssl pkey -in {file} -out FILE` writes it");
+    for (certificate, key, expected, hint) in [
+        (
+            &certificate,
+            &other,
+            "the private key is not that of the certificate",
+            "hint: of a pair, `openssl x509 -in CERTIFICATE -noout -pubkey` and ".to_owned(),
+        ),
+        (
+            &certificate,
+            &encrypted,
+            "the private key has a pass phrase",
+            encrypted_hint(&encrypted),
+        ),
+        (
+            &certificate,
+            &encrypted_rsa,
+            "the private key has a pass phrase",
+            encrypted_hint(&encrypted_rsa),
+        ),
+        (
+            &old,
+            &key,
+            "the certificate is of X.509 version 1, and only version 3 will do",
+            "hint: `openssl req -x509` makes one of version 3".to_owned(),
+        ),
+        (
+            &certificate,
+            &certificate,
+            "there is no private key in it",
+            "has to be PEM".to_owned(),
+        ),
+    ] {
+        let flags = ["--tls-cert", certificate, "--tls-key", key];
+        sandbox
+            .run(&[&["serve", "--port", "0"], &flags[..]].concat(), "")
+            .code(78)
+            .stderr_has(expected)
+            .stderr_has(&hint);
+    }
+    // Others show certificates of version 1.
+    let mut shown = Command::new("openssl")
+        .args([
+            "s_server",
+            "-accept",
+            "127.0.0.1:0",
+            "-cert",
+            &old,
+            "-key",
+            &key,
+        ])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(shown.stdout.take().unwrap()).lines();
+    let address = lines.find_map(|line| Some(line.ok()?.strip_prefix("ACCEPT ")?.to_owned()));
+    let address = address.unwrap();
+    sandbox
+        .run(&["send", "--server", &address, "--tls", "implicit"], MAIL)
+        .code(76)
+        .stderr_has("no good: it is of X.509 version 1, and only version 3 will do\n");
+    shown.kill().unwrap();
+    shown.wait().unwrap();
 }
 
 /// Has openssl make something, in the mail root.
