@@ -17,9 +17,6 @@ use crate::secret::Secret;
 const PASSWORD_VARIABLE: &str = "MINISMTP_PASSWORD";
 /// More than any password in a file, in octets.
 const FILE_OCTETS_MAX: u64 = 4096;
-/// What to do where a password was not sent because others could read it.
-pub(super) const UNPROTECTED_HINT: &str =
-    "`--insecure-auth` sends it all the same, for others on the way to read";
 
 /// Where a password comes from.
 #[derive(Clone, Debug, clap::Args)]

@@ -14,7 +14,7 @@ use super::password;
 use super::report::{ExitStatus, Failure, Output};
 use super::tls;
 use crate::client::submit::{Options, submit};
-use crate::client::{DialError, ServerAddress};
+use crate::client::{DialError, Security, ServerAddress, Tls};
 use crate::message::draft::{self, Draft, DraftError, DraftReader, Progress};
 use crate::message::outgoing::Outgoing;
 use crate::sasl::Login;
@@ -227,7 +227,8 @@ impl Client<'_> {
     /// Tries the login at once: it is better refused before a mail is typed than after.
     fn log_in(&mut self, login: Login, out: &mut Output) -> Result<(), Failure> {
         self.options.login = Some(login);
-        match self.submit(None, out)?.result {
+        let outcome = self.submit(None, out)?;
+        match &outcome.result {
             Ok(_) => Ok(()),
             Err(failure) if failure.cause == Cause::LoginNotOffered => {
                 out.warning(format_args!(
@@ -237,14 +238,35 @@ impl Client<'_> {
                 self.options.login = None;
                 Ok(())
             }
-            Err(failure) => Err(refusal(&failure)),
+            Err(failure) => Err(self.refusal(failure, &outcome)),
         }
     }
 
     fn send(&self, message: Outgoing, out: &mut Output) -> Result<(), Failure> {
-        match self.submit(Some(message), out)?.result {
+        let outcome = self.submit(Some(message), out)?;
+        match &outcome.result {
             Ok(_) => Ok(()),
-            Err(failure) => Err(refusal(&failure)),
+            Err(failure) => Err(self.refusal(failure, &outcome)),
+        }
+    }
+
+    /// What became of a mail that was not sent; where it lacks a login, why there can be none.
+    fn refusal(&self, failure: &smtp::client::Failure, outcome: &Outcome) -> Failure {
+        let told = refusal(failure);
+        let security = &self.options.security;
+        let is_clear = !outcome.is_secure && !outcome.has_login;
+        match &failure.cause {
+            Cause::PasswordNotAllowed => {
+                told.hint(tls::unprotected_hint(security, outcome.is_secure))
+            }
+            Cause::Refused(reply) if is_clear && reply.code() == 530 => {
+                told.hint(no_login(security))
+            }
+            Cause::LoginNotOffered if is_clear => told.hint(format_args!(
+                "{}; without `--user` the mail is sent without a login",
+                no_login(security)
+            )),
+            _ => told,
         }
     }
 
@@ -305,11 +327,20 @@ fn refusal(failure: &smtp::client::Failure) -> Failure {
             told.hint("`--server HOST:PORT` names the server; is that its SMTP port?")
         }
         Cause::LoginNotOffered => told.hint("without `--user` the mail is sent without a login"),
-        Cause::PasswordNotAllowed => told.hint(password::UNPROTECTED_HINT),
         Cause::TlsNotOffered => told.hint(
             "without `--require-tls`, `--tls-ca` and `--tls-fingerprint` the mail is sent in clear",
         ),
         _ => told,
+    }
+}
+
+/// Why a server offers no login in clear.
+fn no_login(security: &Security) -> &'static str {
+    match security.tls {
+        Tls::Off => "many servers offer a login under TLS only, and `--tls off` was given",
+        _ => {
+            "many servers offer a login under TLS only, and this one has no TLS: it lacks a certificate"
+        }
     }
 }
 

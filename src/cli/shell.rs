@@ -10,7 +10,9 @@ use super::password;
 use super::report::{ExitStatus, Failure, Output};
 use super::tls;
 use crate::client::access::{self, Access, Cause};
-use crate::client::{ACCESS_PORT_DEFAULT, DialError, ServerAddress, ServerAddressError, Tls};
+use crate::client::{
+    ACCESS_PORT_DEFAULT, DialError, Security, ServerAddress, ServerAddressError, Tls,
+};
 use crate::pop3::client::{Part, Request, Status};
 use words::{Menu, Reader, Typed, Word};
 
@@ -85,7 +87,7 @@ pub(super) fn run(args: &Args, global: &Global, out: &mut Output) -> Result<(), 
     let security = args.tls.security(global, out)?;
     let mut shell = Shell {
         access: Access::dial(&args.server, &security).map_err(no_connection)?,
-        tls: security.tls,
+        security,
         args,
         reader: Reader::standard()?,
         users: BTreeSet::new(),
@@ -109,7 +111,7 @@ pub(super) fn run(args: &Args, global: &Global, out: &mut Output) -> Result<(), 
 /// A conversation.
 struct Shell<'a> {
     access: Access,
-    tls: Tls,
+    security: Security,
     args: &'a Args,
     reader: Reader,
     /// The user ids that are known, for completion.
@@ -137,7 +139,7 @@ impl Shell<'_> {
     /// that somebody writes for the lab need not know what TLS is.
     fn start_tls(&mut self) -> Result<(), Failure> {
         let is_wanted = self.args.tls.is_asked_for() || !self.access.is_private();
-        let started = match self.tls {
+        let started = match self.security.tls {
             Tls::IfOffered if is_wanted => self.access.start_tls(false),
             Tls::Required => self.access.start_tls(true),
             Tls::IfOffered | Tls::Implicit | Tls::Off => Ok(()),
@@ -192,7 +194,10 @@ impl Shell<'_> {
                     ExitStatus::Denied,
                     "the connection is not protected, the password was not sent over it",
                 )
-                .hint(password::UNPROTECTED_HINT));
+                .hint(tls::unprotected_hint(
+                    &self.security,
+                    self.access.is_secure(),
+                )));
             }
             let password = &self.args.password;
             let password = password.ask(&format!("Password of {user}: "))?;

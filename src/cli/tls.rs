@@ -152,6 +152,21 @@ fn own(global: &Global) -> Option<Fingerprint> {
     Fingerprint::of_pem(&pem)
 }
 
+/// What to do where a password was not sent because others could read it.
+pub(super) fn unprotected_hint(security: &Security, is_secure: bool) -> String {
+    let instead = match (security.tls, is_secure) {
+        (Tls::Off, _) => "without `--tls off` TLS begins where the server offers it",
+        (_, true) => {
+            "`--tls-ca FILE` or `--tls-fingerprint SHA256`, instead of `--tls-insecure`, say who the \
+             server is"
+        }
+        (_, false) => "the server offers no TLS",
+    };
+    format!(
+        "{instead}; `--insecure-auth` sends the password all the same, for others on the way to read"
+    )
+}
+
 /// How to end where TLS did not come about, and what to do about it.
 pub(super) fn failure(cause: &tls::Failure, told: impl std::fmt::Display) -> Failure {
     let status = match cause {
@@ -161,7 +176,11 @@ pub(super) fn failure(cause: &tls::Failure, told: impl std::fmt::Display) -> Fai
     let told = Failure::new(status, told);
     match cause {
         tls::Failure::UnknownIssuer(Some(shown)) => {
-            told.hint(format_args!("{TRUST_HINT}; its fingerprint is {shown}"))
+            // Whoever is on the way shows one too: it is to be compared, not to be believed.
+            told.hint(format_args!(
+                "{TRUST_HINT}; `serve` prints the fingerprint of the right one, that of this one is \
+                 {shown}"
+            ))
         }
         tls::Failure::UnknownIssuer(None) => told.hint(TRUST_HINT),
         tls::Failure::WrongName { .. } | tls::Failure::Name(_) => told.hint(

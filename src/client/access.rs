@@ -27,6 +27,7 @@ pub struct Access {
     conversation: Conversation,
     is_private: bool,
     is_private_under_tls: bool,
+    is_secure: bool,
 }
 
 /// Why there was no answer, and to what. The connection is of no more use.
@@ -105,6 +106,7 @@ impl Access {
             conversation: Conversation::new(),
             is_private: is_local || security.tls == Tls::Implicit && is_private_under_tls,
             is_private_under_tls,
+            is_secure: security.tls == Tls::Implicit,
         })
     }
 
@@ -113,6 +115,12 @@ impl Access {
     #[must_use]
     pub fn is_private(&self) -> bool {
         self.is_private
+    }
+
+    /// Whether the connection is under TLS, with whomever.
+    #[must_use]
+    pub fn is_secure(&self) -> bool {
+        self.is_secure
     }
 
     /// Begins TLS if the server offers it; not to be done twice.
@@ -150,6 +158,7 @@ impl Access {
         let deadline = Instant::now() + HANDSHAKE_TIMEOUT;
         let secured = self.runtime.block_on(self.stream.secure(deadline));
         secured.map_err(|cause| failure("STLS", Cause::Tls(cause)))?;
+        self.is_secure = true;
         self.is_private |= self.is_private_under_tls;
         Ok(())
     }

@@ -81,6 +81,10 @@ pub struct Outcome {
     /// The reply to the message, if there was one to send and the server took it for somebody;
     /// or what went wrong first.
     pub result: Result<Option<Reply>, Failure>,
+    /// Whether the connection came to be under TLS.
+    pub is_secure: bool,
+    /// Whether the server offered a login on it, of any kind.
+    pub has_login: bool,
 }
 
 /// A recipient and what the server said.
@@ -415,6 +419,8 @@ impl Submission {
         Outcome {
             recipients: self.recipients,
             result: self.failure.map_or(Ok(self.taken), Err),
+            is_secure: self.is_secure,
+            has_login: self.extensions.has_auth,
         }
     }
 

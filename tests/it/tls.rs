@@ -597,9 +597,20 @@ fn passwords_of_others_go_under_tls_or_not_at_all() {
     log_in(&[]).code(0).silent();
     log_in(&["--tls-insecure"])
         .code(77)
-        .stderr_has("the password was not sent");
+        .stderr_has("the password was not sent")
+        .stderr_has("hint: `--tls-ca FILE` or `--tls-fingerprint SHA256`, instead of");
     log_in(&["--tls-insecure", "--insecure-auth"]).code(0);
-    log_in(&["--tls", "off", "--insecure-auth"]).code(77);
+    let only_under_tls = "many servers offer a login under TLS only, and `--tls off` was given";
+    log_in(&["--tls", "off", "--insecure-auth"])
+        .code(77)
+        .stderr_has(&format!("hint: {only_under_tls}; without `--user`"));
+    let server_address = address.to_string();
+    let arguments = ["send", "--server", &server_address, "--tls", "off"];
+    sandbox
+        .run(&arguments, FROM_ANDREW)
+        .code(77)
+        .stderr_has("530")
+        .stderr_has(&format!("hint: {only_under_tls}\n"));
     assert_eq!(sandbox.records("Andrew").len(), 2);
     drop(server);
 
@@ -619,6 +630,11 @@ fn passwords_of_others_go_under_tls_or_not_at_all() {
         server.log().contains("nobody can log in to ")
     });
     server.next_listener();
+    let arguments = ["send", "--server", &server.address().to_string()];
+    sandbox
+        .run(&arguments, FROM_ANDREW)
+        .code(77)
+        .stderr_has("and this one has no TLS: it lacks a certificate\n");
     drop(server);
     let (_server, address) = serve_outside(&sandbox, outside, &["--insecure-auth"]);
     let mut smtp = Smtp::connect(address);
@@ -642,8 +658,12 @@ fn who_may_be_anybody_gets_nothing_to_guess_a_password_with() {
         (output, fake.session().command("AUTH").is_some())
     };
     let (output, is_tried) = log_in(&[]);
-    output.stderr_has("the connection is not protected");
+    output
+        .stderr_has("the connection is not protected")
+        .stderr_has("hint: the server offers no TLS; `--insecure-auth` sends");
     assert!(!is_tried);
+    let (output, _) = log_in(&["--tls", "off"]);
+    output.stderr_has("hint: without `--tls off` TLS begins where");
     assert!(log_in(&["--insecure-auth"]).1);
 }
 
