@@ -25,7 +25,7 @@ impl Dialog {
                 lines.extend(reply.to_string().lines().map(|line| format!("S: {line}")));
             }
             Event::Secured(version) => lines.push(format!("   (TLS {version})")),
-            Event::Content(_) | Event::Text(_) => {}
+            Event::Content(_) | Event::Text(_) | Event::Silence => {}
         }
         lines
     }

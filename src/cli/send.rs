@@ -250,7 +250,7 @@ impl Client<'_> {
         }
     }
 
-    /// What became of a mail that was not sent; where it lacks a login, why there can be none.
+    /// What became of a mail that was not sent, and what the connection may have to do with it.
     fn refusal(&self, failure: &smtp::client::Failure, outcome: &Outcome) -> Failure {
         let told = refusal(failure);
         let security = &self.options.security;
@@ -262,6 +262,11 @@ impl Client<'_> {
             Cause::Refused(reply) if is_clear && reply.code() == 530 => {
                 told.hint(no_login(security))
             }
+            Cause::Lost | Cause::TimedOut
+                if failure.stage == Stage::Greeting && !outcome.is_secure =>
+            {
+                told.hint(format_args!("{}; else try again later", tls::SILENCE_HINT))
+            }
             Cause::LoginNotOffered if is_clear => told.hint(format_args!(
                 "{}; without `--user` the mail is sent without a login",
                 no_login(security)
@@ -272,7 +277,15 @@ impl Client<'_> {
 
     fn submit(&self, message: Option<Outgoing>, out: &mut Output) -> Result<Outcome, Failure> {
         let mut dialog = Dialog::default();
+        let is_secure = self.options.security.tls == Tls::Implicit;
         let mut trace = |event: &smtp::Event| {
+            if *event == smtp::Event::Silence && !is_secure {
+                let server = self.server;
+                out.hint(format_args!(
+                    "`{server}` says nothing yet; {}",
+                    tls::SILENCE_HINT
+                ));
+            }
             if self.is_dialog_shown {
                 for line in dialog.lines(event) {
                     out.note(line);

@@ -14,6 +14,7 @@ use crate::client::{
     ACCESS_PORT_DEFAULT, DialError, Security, ServerAddress, ServerAddressError, Tls,
 };
 use crate::pop3::client::{Part, Request, Status};
+use crate::pop3::limits::SILENCE_TIME;
 use words::{Menu, Reader, Typed, Word};
 
 mod words;
@@ -122,8 +123,21 @@ struct Shell<'a> {
 impl Shell<'_> {
     /// Hears the greeting.
     fn begin(&mut self) -> Result<(), Failure> {
+        if self.access.is_silent(SILENCE_TIME) && !self.access.is_secure() {
+            let server = &self.args.server;
+            let hint = format_args!("`{server}` says nothing yet; {}", tls::SILENCE_HINT);
+            self.out.hint(hint);
+        }
         let greeting = self.access.greeting();
-        let greeting = greeting.map_err(|failure| no_answer(&failure))?;
+        let greeting = greeting.map_err(|failure| {
+            let told = self.no_answer(&failure);
+            match failure.cause {
+                Cause::Lost | Cause::TimedOut if !self.access.is_secure() => {
+                    told.hint(format_args!("{}; else try again later", tls::SILENCE_HINT))
+                }
+                _ => told,
+            }
+        })?;
         self.out.result(&greeting.line)?;
         if greeting.is_ok {
             self.start_tls()?;
@@ -144,7 +158,7 @@ impl Shell<'_> {
             Tls::Required => self.access.start_tls(true),
             Tls::IfOffered | Tls::Implicit | Tls::Off => Ok(()),
         };
-        started.map_err(|failure| no_answer(&failure))
+        started.map_err(|failure| self.no_answer(&failure))
     }
 
     /// Obeys words until Quit or the end of input.
@@ -263,7 +277,7 @@ impl Shell<'_> {
             }
         };
         let answer = self.access.ask(request, &mut take);
-        let answer = answer.map_err(|failure| no_answer(&failure))?;
+        let answer = answer.map_err(|failure| self.no_answer(&failure))?;
         printed.map(|()| answer)
     }
 
@@ -272,7 +286,8 @@ impl Shell<'_> {
     fn look_up_users(&mut self) -> Result<(), Failure> {
         if self.reader.is_terminal() {
             let answer = self.access.ask(&Request::ListUsers, &mut |_| ());
-            self.learn(&answer.map_err(|failure| no_answer(&failure))?);
+            let answer = answer.map_err(|failure| self.no_answer(&failure))?;
+            self.learn(&answer);
         }
         Ok(())
     }
@@ -281,6 +296,10 @@ impl Shell<'_> {
         if answer.is_ok {
             self.users.extend(answer.users().map(str::to_owned));
         }
+    }
+
+    fn no_answer(&self, failure: &access::Failure) -> Failure {
+        no_answer(failure, &self.args.server)
     }
 
     fn list_options(&mut self, menu: &Menu, line: &str) {
@@ -307,9 +326,12 @@ fn no_connection(error: DialError) -> Failure {
     )
 }
 
-fn no_answer(failure: &access::Failure) -> Failure {
+fn no_answer(failure: &access::Failure, server: &ServerAddress) -> Failure {
     match &failure.cause {
-        Cause::Tls(cause) => tls::failure(cause, failure),
+        Cause::Tls(cause) => Failure::from(DialError::Tls {
+            server: server.clone(),
+            cause: cause.clone(),
+        }),
         Cause::TlsNotOffered | Cause::TlsRefused | Cause::SpokeTooEarly => {
             Failure::new(ExitStatus::Protocol, failure)
         }
@@ -361,7 +383,12 @@ mod tests {
                 asked: "READM",
                 cause,
             };
-            assert_eq!(no_answer(&failure).code, expected, "{failure}");
+            let server = server("mx.example").unwrap();
+            let told = no_answer(&failure, &server);
+            assert_eq!(told.code, expected, "{failure}");
+            if matches!(failure.cause, Cause::Tls(_)) {
+                assert!(told.message.contains("with `mx.example:1110`"), "{told:?}");
+            }
         }
     }
 

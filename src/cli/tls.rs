@@ -16,6 +16,9 @@ use crate::server::certificates::CERTIFICATE_FILE;
 const TRUST_HINT: &str = "`--tls-ca FILE` names who is trusted, `--tls-fingerprint SHA256` trusts \
                           one certificate, `--tls-insecure` trusts anybody";
 
+/// What to do about a server that says nothing: under TLS the client speaks first.
+pub(super) const SILENCE_HINT: &str = "if TLS comes first on this port, `--tls implicit` begins it";
+
 #[derive(Debug, clap::Args)]
 #[group(skip)]
 pub(super) struct Args {

@@ -163,6 +163,14 @@ impl Access {
         Ok(())
     }
 
+    /// Whether the server says nothing for a time, and does not hang up either. To be asked before
+    /// [`Access::greeting`], which takes what came meanwhile.
+    pub fn is_silent(&mut self, time: Duration) -> bool {
+        let (stream, conversation) = (&mut self.stream, &mut self.conversation);
+        let read = stream.read(Instant::now() + time, |octets| conversation.receive(octets));
+        matches!(self.runtime.block_on(read), Ok(Read::TimedOut))
+    }
+
     /// Waits for the server's first words.
     ///
     /// # Errors
@@ -274,6 +282,21 @@ mod tests {
         assert!(!access.ask(&Request::Read, &mut take).unwrap().is_ok);
         assert_eq!(text, b".a\nb\n");
         access.close();
+    }
+
+    #[test]
+    fn silence_is_told_from_words_and_their_end() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let mut silent = Access::dial(&address.parse().unwrap(), &Security::default()).unwrap();
+        assert!(silent.is_silent(Duration::from_millis(1)));
+        drop(listener);
+        let patience = Duration::from_secs(20);
+        assert!(!silent.is_silent(patience));
+        assert_eq!(silent.greeting().unwrap_err().cause, Cause::Lost);
+        let mut access = access(&["+OK hello\r\n"]);
+        assert!(!access.is_silent(patience));
+        assert_eq!(access.greeting().unwrap().text(), "hello");
     }
 
     #[test]

@@ -41,6 +41,8 @@ pub const IDLE_TIMEOUT: Duration = Duration::from_secs(600);
 /// The longest status line that a client takes, in octets. RFC 1939 §3 has 512; the answer to
 /// LSTU names every user, and a name has up to 64 octets.
 pub const STATUS_LINE_OCTETS_MAX: usize = 4 * 1024 * 1024;
+/// How long a server may say nothing at first before whoever waits is told.
+pub const SILENCE_TIME: Duration = Duration::from_secs(8);
 /// How long a client waits for more of an answer. RFC 1939 has no number; a server that slows
 /// down those who guess passwords takes seconds.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
@@ -49,4 +51,5 @@ const _: () = assert!(COMMAND_LINE_OCTETS_MAX + 2 >= 255, "RFC 2449 §4");
 const _: () = assert!(COMMAND_LINE_OCTETS_MAX < PASS_LINE_OCTETS_MAX);
 const _: () = assert!(PASS_LINE_OCTETS_MAX < AUTH_LINE_OCTETS_MAX);
 const _: () = assert!(SUBJECT_LINE_OCTETS_MAX < TEXT_LINE_OCTETS_MAX);
+const _: () = assert!(SILENCE_TIME.as_secs() < ANSWER_TIMEOUT.as_secs());
 const _: () = assert!(IDLE_TIMEOUT.as_secs() >= 600, "RFC 1939 §3");

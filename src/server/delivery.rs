@@ -501,7 +501,7 @@ impl Owner<Session> for Clerk {
             }
             Event::AuthResponse => self.said = Said::Text("(response)"),
             Event::Content(_) => self.said = Said::Text("(message)"),
-            Event::Text(_) => {}
+            Event::Text(_) | Event::Silence => {}
             Event::Secured(version) => self.visitor.log.secured(version),
             Event::Reply(reply) => match reply.severity() {
                 Severity::Completed | Severity::Intermediate => self.visitor.log.reply(&reply),

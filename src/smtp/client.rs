@@ -319,6 +319,8 @@ pub struct Submission {
     output: Vec<u8>,
     /// When the present wait ends; `None` until it begins.
     deadline: Option<Instant>,
+    /// When the owner is told that no greeting comes; `None` until the wait for it begins.
+    silence: Option<Instant>,
     is_disconnected: bool,
     is_secure: bool,
     extensions: Extensions,
@@ -402,6 +404,7 @@ impl Submission {
             parser: ReplyParser::default(),
             output: Vec::new(),
             deadline: None,
+            silence: None,
             is_disconnected: false,
             extensions: Extensions::default(),
             taken: None,
@@ -1005,6 +1008,14 @@ impl Machine for Submission {
                 let is_last = !matches!(self.state, State::Text { .. });
                 self.deadline = (!is_last).then_some(now + timeout);
                 return Step::Send(piece);
+            }
+            if matches!(self.state, State::Greeting) {
+                let silence = self.silence.get_or_insert(now + limits::SILENCE_TIME);
+                if *silence < deadline && now >= *silence {
+                    self.events.push_back(Event::Silence);
+                    *silence = deadline;
+                }
+                return Step::Wait(deadline.min(*silence));
             }
             return Step::Wait(deadline);
         }
@@ -1835,9 +1846,20 @@ mod tests {
                     client.receive(start, format!("{}\r\n", &line[3..]).as_bytes());
                     drain(&mut client, start);
                 }
-                let Step::Wait(deadline) = client.step(start) else {
+                let Step::Wait(mut deadline) = client.step(start) else {
                     panic!("stage {number} does not wait")
                 };
+                // The owner hears of it when no greeting comes, and once.
+                if number == 0 && expected > limits::SILENCE_TIME {
+                    assert_eq!(deadline - start, limits::SILENCE_TIME);
+                    assert_eq!(client.event(), None);
+                    let Step::Wait(next) = client.step(deadline) else {
+                        panic!("silence ends the wait")
+                    };
+                    deadline = next;
+                    assert_eq!(client.event(), Some(Event::Silence));
+                    assert_eq!(client.event(), None);
+                }
                 assert_eq!(deadline - start, expected, "stage {number}");
                 // Octets that are no reply yet win no time.
                 client.receive(deadline, b"25");

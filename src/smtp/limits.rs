@@ -61,6 +61,9 @@ pub const SERVER_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// How long a client waits for the greeting (RFC 5321 §4.5.3.2.1).
 pub const GREETING_TIMEOUT: Duration = Duration::from_secs(300);
+/// How long a server may say nothing at first before a client's owner is told. Some let spammers wait
+/// for their greeting, who speak too early then: mostly six seconds.
+pub const SILENCE_TIME: Duration = Duration::from_secs(8);
 /// How long a client waits for the reply to EHLO, AUTH, MAIL or RCPT (RFC 5321 §4.5.3.2.2, .3).
 pub const COMMAND_TIMEOUT: Duration = Duration::from_secs(300);
 /// How long a client waits for the reply to DATA (RFC 5321 §4.5.3.2.4).
@@ -77,3 +80,4 @@ const _: () = assert!(COMMAND_LINE_OCTETS_MAX >= 1036, "RFC 3461 §5.4");
 const _: () = assert!(COMMAND_LINE_OCTETS_MAX < AUTH_LINE_OCTETS_MAX);
 const _: () = assert!(RECIPIENTS_MAX >= RECIPIENTS_MIN);
 const _: () = assert!(LOGIN_FAILURES_MAX >= 3, "RFC 4954 §9");
+const _: () = assert!(SILENCE_TIME.as_secs() < GREETING_TIMEOUT.as_secs());

@@ -56,4 +56,7 @@ pub enum Event {
     Reply(Reply),
     /// TLS is there, of this version.
     Secured(&'static str),
+    /// To a client, a server has said nothing for so long that whoever waits may want to know. It is
+    /// waited for all the same.
+    Silence,
 }

@@ -208,7 +208,9 @@ fn lost_connection_and_no_connection_are_75() {
         .stderr_has("connection was lost")
         .stderr_has("hint: ");
     let (output, _) = with_fake(&[], &[], "Quit\n");
-    output.code(75);
+    output
+        .code(75)
+        .stderr_has("hint: if TLS comes first on this port, `--tls implicit` begins it");
     let (output, _) = with_fake(&["-ERR [SYS/TEMP] too many connections\r\n"], &[], "Quit\n");
     output
         .code(75)

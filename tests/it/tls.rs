@@ -457,7 +457,9 @@ fn who_requires_tls_gets_it_or_sends_nothing() {
     .stderr_has("the peer does not speak TLS")
     .stderr_has("`--tls starttls`");
     // Nobody says the first word.
-    send(&sandbox, smtps, &["--timeout", "1"], MAIL).code(75);
+    send(&sandbox, smtps, &["--timeout", "1"], MAIL)
+        .code(75)
+        .stderr_has("hint: if TLS comes first on this port, `--tls implicit` begins it");
     send(&sandbox, smtps, &["--tls", "off", "--require-tls"], MAIL).code(64);
     let shell = |port: u16, flags: &[&str]| {
         let server = format!("localhost:{port}");
