@@ -232,11 +232,20 @@ pub fn read(disk: &dyn Disk, path: &Path) -> io::Result<Option<Vec<u8>>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
     };
+    read_whole(&*file).map(Some)
+}
+
+/// Reads a small file that is open.
+///
+/// # Errors
+///
+/// As for [`File::read_at`].
+pub fn read_whole(file: &dyn File) -> io::Result<Vec<u8>> {
     let mut octets = Vec::new();
     let mut chunk = vec![0; 64 * 1024];
     loop {
         match file.read_at(&mut chunk, octets.len() as u64)? {
-            0 => return Ok(Some(octets)),
+            0 => return Ok(octets),
             got => octets.extend_from_slice(&chunk[..got]),
         }
     }

@@ -41,7 +41,8 @@ pub(super) struct Args {
     /// name that this machine has by now, a warning says so: to make another, remove it.
     ///
     /// Its fingerprint is printed at the start, for `--tls-fingerprint`; clients can also be given
-    /// the file `.minismtp.tls.crt`. Commands that use the same mail root trust it without either.
+    /// the file `.minismtp.tls.crt`. Commands of the same user that use the same mail root trust it
+    /// without either.
     #[arg(long, value_name = "KIND", value_enum, conflicts_with = "tls_cert")]
     tls: Option<Kind>,
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::Global;
 use super::report::{ExitStatus, Failure, Output};
 use crate::client::{Security, Tls};
-use crate::disk;
+use crate::disk::{self, Open};
 use crate::net::certificate::Fingerprint;
 use crate::net::tls;
 use crate::net::trust::{Authorities, Trust};
@@ -26,7 +26,8 @@ pub(super) struct Args {
     ///
     /// The server's certificate has to be for the name that `--server` has, and be vouched for by an
     /// authority that this system trusts. The certificate that `minismtp serve --tls self-signed`
-    /// made in this mail root is trusted as it is.
+    /// made in this mail root is trusted as it is, if it belongs to you or to root and nobody else can
+    /// change it.
     #[arg(long = "tls", value_name = "WHEN", value_enum)]
     when: Option<When>,
 
@@ -148,10 +149,19 @@ pub(super) fn only_if_asked(arg: clap::Arg) -> clap::Arg {
         .long_help(long.unwrap_or_default())
 }
 
-/// The certificate that a server of ours made, if there is one here and we may read it.
+/// The certificate that a server of ours made, if there is one here that we may read. The mail root may
+/// be whatever directory we are in: another user who made it must not choose whom we trust.
 fn own(global: &Global) -> Option<Fingerprint> {
     let disk = global.root().ok()?.open_existing().ok()??;
-    let pem = disk::read(&*disk, CERTIFICATE_FILE.as_ref()).ok()??;
+    let file = disk.open(CERTIFICATE_FILE.as_ref(), Open::Read).ok()?;
+    let status = file.status().ok()?;
+    let owner = status.owner.0;
+    let is_ours = owner == 0 || owner == rustix::process::geteuid().as_raw();
+    let can_others_write = status.mode & 0o022 != 0;
+    if !is_ours || can_others_write {
+        return None;
+    }
+    let pem = disk::read_whole(&*file).ok()?;
     Fingerprint::of_pem(&pem)
 }
 

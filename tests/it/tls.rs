@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::net::{IpAddr, Shutdown, SocketAddr};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
@@ -230,6 +230,25 @@ fn nobody_is_trusted_without_a_reason() {
         .code(76)
         .stderr_has("not the one with the fingerprint that was given but with ");
     assert_eq!(sandbox.records("Andrew").len(), 4);
+}
+
+#[test]
+fn certificate_that_others_may_have_put_there_is_not_trusted() {
+    let sandbox = Sandbox::lab();
+    let (server, _) = serve_all(&sandbox);
+    let port = server.address().port();
+    let file = sandbox.path(".minismtp.tls.crt");
+    for (mode, code) in [(0o644, 0), (0o620, 76), (0o602, 76), (0o600, 0)] {
+        fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
+        send(&sandbox, port, &[], MAIL).code(code);
+    }
+    // Only root can give a file away.
+    if rustix::process::geteuid().is_root() {
+        chown(&file, Some(65_534), None).unwrap();
+        send(&sandbox, port, &[], MAIL)
+            .code(76)
+            .stderr_has("signed by nobody who is trusted here");
+    }
 }
 
 #[test]
