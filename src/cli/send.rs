@@ -330,6 +330,10 @@ fn refusal(failure: &smtp::client::Failure) -> Failure {
                 told.hint("`From:` must be the address of the user who logs in")
             }
             _ if reply.severity() == Severity::Transient => told.hint("try again later"),
+            // It knows neither EHLO nor HELO.
+            500..=502 if failure.stage == Stage::Hello => told.hint(
+                "`--server HOST:PORT` names the server; is that its SMTP port, and not one for LMTP?",
+            ),
             _ => told,
         },
         Cause::Lost | Cause::TimedOut if is_content => told.hint(

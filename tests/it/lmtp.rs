@@ -246,3 +246,17 @@ fn swaks_hands_mail_over() {
     assert_eq!(sandbox.records("Andrew").len(), 2);
     assert_eq!(sandbox.records("Fourouzan").len(), 2);
 }
+
+#[test]
+fn send_is_told_that_the_port_is_for_something_else() {
+    let sandbox = Sandbox::lab();
+    let server = sandbox.serve_lmtp(&[]);
+    sandbox
+        .send(
+            server.lmtp_address(),
+            &[],
+            "From: a@b\nTo: c@d\nSubject: x\n",
+        )
+        .code(69)
+        .stderr_has("hint: `--server HOST:PORT` names the server; is that its SMTP port, and not");
+}
