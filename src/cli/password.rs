@@ -190,6 +190,9 @@ fn first_line(input: &mut dyn BufRead) -> Result<Secret, Failure> {
                 format_args!("cannot read the password from standard input: {error}"),
             )
         })?;
+    if line.is_empty() {
+        return Err(no_password("standard input has no first line"));
+    }
     if line.ends_with(b"\n") {
         line.pop();
     }
@@ -197,7 +200,7 @@ fn first_line(input: &mut dyn BufRead) -> Result<Secret, Failure> {
         line.pop();
     }
     if line.is_empty() {
-        return Err(no_password("standard input has no first line"));
+        return Err(no_password("the first line of standard input is empty"));
     }
     if line.len() > PASSWORD_OCTETS_MAX {
         return Err(Failure::new(
@@ -267,6 +270,20 @@ mod tests {
         for input in ["", "\n", "\r\n", "\nsecret\n", &longer, &longer.repeat(9)] {
             let failure = first_line(&mut input.as_bytes()).unwrap_err();
             assert_eq!(failure.code, ExitStatus::BadData, "{input:?}");
+        }
+        for (input, expected) in [
+            ("", "no password: standard input has no first line"),
+            (
+                "\n",
+                "no password: the first line of standard input is empty",
+            ),
+            (
+                "\r\n",
+                "no password: the first line of standard input is empty",
+            ),
+        ] {
+            let failure = first_line(&mut input.as_bytes()).unwrap_err();
+            assert_eq!(failure.message, expected, "{input:?}");
         }
     }
 }
