@@ -549,6 +549,14 @@ impl From<StoreError> for Failure {
         match error {
             StoreError::InUse { .. } => Self::new(ExitStatus::TryAgain, &error)
                 .hint("stop that server, or name another directory with `--root DIR`"),
+            StoreError::Io { ref source, .. }
+                if source.kind() == io::ErrorKind::PermissionDenied =>
+            {
+                Self::new(ExitStatus::InputOutput, &error).hint(
+                    "run it as the user who owns the mail root, to whom all that is in there has \
+                     to belong too",
+                )
+            }
             StoreError::Io { .. } => Self::new(ExitStatus::InputOutput, &error),
         }
     }

@@ -324,7 +324,8 @@ fn io_advice(doing: Doing, kind: std::io::ErrorKind) -> (ExitStatus, String) {
         ),
         (Doing::Read, PermissionDenied) => (
             ExitStatus::InputOutput,
-            "run it as the user who owns the file, or name another mail root with `--root DIR`"
+            "run it as the user who owns the mail root, to whom the file has to belong too, or \
+             name another with `--root DIR`"
                 .to_owned(),
         ),
         (Doing::Lock | Doing::Write, PermissionDenied | ReadOnlyFilesystem) => (

@@ -129,10 +129,12 @@ impl FileStore {
         let server_lock = {
             // In this order, as visitors have it: who holds the write lock and finds no server
             // may be sure that none begins.
-            let _lock = disk.lock(Path::new(WRITE_LOCK_NAME), true).map_err(error)?;
-            let server_lock = disk
-                .lock(Path::new(SERVER_LOCK_NAME), false)
-                .map_err(error)?;
+            let lock = |name: &str, wait| {
+                let locked = disk.lock(Path::new(name), wait);
+                locked.map_err(|cause| error(about(Path::new(name))(cause)))
+            };
+            let _lock = lock(WRITE_LOCK_NAME, true)?;
+            let server_lock = lock(SERVER_LOCK_NAME, false)?;
             let server_lock = server_lock.ok_or_else(|| StoreError::InUse {
                 root: disk.show(root).display().to_string(),
             })?;
@@ -201,7 +203,8 @@ impl FileStore {
         change: impl FnOnce() -> io::Result<T>,
     ) -> Result<T, StoreError> {
         let change = || {
-            let _lock = self.disk.lock(Path::new(WRITE_LOCK_NAME), true)?;
+            let lock = Path::new(WRITE_LOCK_NAME);
+            let _lock = self.disk.lock(lock, true).map_err(about(lock))?;
             recovery::recover(&*self.disk, self.tail()?)?;
             change()
         };
@@ -214,7 +217,8 @@ impl FileStore {
         let is_served = self.server_lock.is_some()
             || self
                 .disk
-                .lock(Path::new(SERVER_LOCK_NAME), false)?
+                .lock(Path::new(SERVER_LOCK_NAME), false)
+                .map_err(about(Path::new(SERVER_LOCK_NAME)))?
                 .is_none();
         Ok(if is_served {
             Tail::KeepWhole
@@ -448,14 +452,12 @@ impl Store for FileStore {
                 torn_octets,
             }))
         })();
-        let shown = self.disk.show(&path).display().to_string();
         match opened {
-            Ok(opened) => Ok(Box::new(FileMailbox { shown, opened })),
-            Err(source) => Err(StoreError::Io {
-                action: "read",
-                path: shown,
-                source,
-            }),
+            Ok(opened) => {
+                let shown = self.disk.show(&path).display().to_string();
+                Ok(Box::new(FileMailbox { shown, opened }))
+            }
+            Err(error) => Err(io_error("read", &*self.disk, &path, error)),
         }
     }
 
@@ -476,10 +478,11 @@ impl Store for FileStore {
 
     fn lock(&self, user: &UserName) -> Result<Option<Box<dyn Lock>>, StoreError> {
         let directory = Path::new(user.as_str());
+        let lock = directory.join(MAILDROP_LOCK_NAME);
         let locked = self
             .disk
             .make_directory(directory)
-            .and_then(|_| self.disk.lock(&directory.join(MAILDROP_LOCK_NAME), false));
+            .and_then(|_| self.disk.lock(&lock, false).map_err(about(&lock)));
         locked.map_err(|error| io_error("lock", &*self.disk, directory, error))
     }
 
@@ -786,10 +789,29 @@ pub(super) fn copy_span(
     Ok(())
 }
 
-fn io_error(action: &'static str, disk: &dyn Disk, path: &Path, source: io::Error) -> StoreError {
+/// An error that comes up in work on one file, and is about another.
+#[derive(Debug, thiserror::Error)]
+#[error("{cause}")]
+struct About {
+    path: PathBuf,
+    cause: io::Error,
+}
+
+/// Says which file an error is about, where it is not the mailbox.
+pub(super) fn about(path: &Path) -> impl FnOnce(io::Error) -> io::Error {
+    let path = path.to_owned();
+    move |cause| io::Error::new(cause.kind(), About { path, cause })
+}
+
+/// What happened, to `path` or to the file that the error is about.
+fn io_error(action: &'static str, disk: &dyn Disk, path: &Path, error: io::Error) -> StoreError {
+    let (path, source) = match error.downcast::<About>() {
+        Ok(about) => (disk.show(&about.path), about.cause),
+        Err(error) => (disk.show(path), error),
+    };
     StoreError::Io {
         action,
-        path: disk.show(path).display().to_string(),
+        path: path.display().to_string(),
         source,
     }
 }

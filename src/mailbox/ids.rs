@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use crate::clock;
 use crate::disk::{self, Disk};
 
+use super::file::about;
 use super::index::Entry;
 
 const IDS_NAME: &str = ".minismtp.ids";
@@ -35,7 +36,8 @@ impl Removed {
     /// As the disk reports them.
     pub fn read(disk: &dyn Disk, directory: &Path) -> io::Result<Self> {
         let mut removed = Self::default();
-        let Some(text) = disk::read(disk, &path(directory))? else {
+        let path = path(directory);
+        let Some(text) = disk::read(disk, &path).map_err(about(&path))? else {
             return Ok(removed);
         };
         for line in String::from_utf8_lossy(&text).lines() {
@@ -110,7 +112,8 @@ impl Removed {
                 text.push_str(&format!("{hash:032x} {copy} {time}\n"));
             }
         }
-        disk::replace(disk, &path(directory), text.as_bytes())
+        let path = path(directory);
+        disk::replace(disk, &path, text.as_bytes()).map_err(about(&path))
     }
 }
 

@@ -3,6 +3,7 @@
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
+use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use crate::clients::{client, is_installed};
 use crate::pop::Pop;
-use crate::sandbox::{LAB, PATIENCE, Sandbox, Server};
+use crate::sandbox::{LAB, PATIENCE, Sandbox, Server, run};
 use crate::serve::own_address;
 use crate::smtp::{Smtp, base64, plain};
 
@@ -145,7 +146,7 @@ fn send_prefers_scram_and_hides_it() {
     send.arg(server.address().to_string());
     send.env("MINISMTP_PASSWORD", "network$ecurity");
     let mail = MAIL.replace("x@localhost", "stallings@localhost");
-    let output = crate::sandbox::run(&mut send, &mail).code(0);
+    let output = run(&mut send, &mail).code(0);
     for said in [&output.stderr, &server.terminate().log] {
         assert!(said.contains("AUTH SCRAM-SHA-256 <redacted>"), "{said}");
         assert_eq!(said.matches("334 <redacted>").count(), 2, "{said}");
@@ -519,6 +520,48 @@ fn root_binds_and_becomes_another_user() {
         assert!(has("CapPrm:").concat().chars().all(|digit| digit == '0'));
     }
     assert_eq!(server.terminate().code, 0);
+}
+
+#[test]
+fn a_file_of_anothers_in_the_mail_root_is_named() {
+    if !is_root() {
+        return;
+    }
+    for (file, arguments) in [
+        ("Andrew/.minismtp.ids", &["mailbox", "list", "Andrew"][..]),
+        (
+            "Andrew/.minismtp.lock",
+            &["mailbox", "delete", "Andrew", "1"],
+        ),
+        (
+            ".minismtp.lock",
+            &["users", "remove", "Andrew", "--with-mail"],
+        ),
+        (".minismtp.server.lock", &["serve", "--port", "0"]),
+        ("logincred.txt", &["serve", "--port", "0"]),
+    ] {
+        let sandbox = Sandbox::lab();
+        fs::create_dir(sandbox.path("Andrew")).unwrap();
+        fs::write(sandbox.path("Andrew/mymailbox.mail"), "").unwrap();
+        for name in ["", "logincred.txt", "Andrew", "Andrew/mymailbox.mail"] {
+            chown(sandbox.path(name), Some(NOBODY), None).unwrap();
+        }
+        let path = sandbox.path(file);
+        fs::write(&path, "").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        chown(&path, Some(0), None).unwrap();
+        // A copy outside root's home, for a user who may not look in there.
+        let binary = sandbox.beside("minismtp");
+        fs::copy(env!("CARGO_BIN_EXE_minismtp"), &binary).unwrap();
+        let mut command = Command::new(&binary);
+        command.args(arguments).arg("--root").arg(sandbox.root());
+        command.current_dir("/").env_clear().uid(NOBODY).gid(NOBODY);
+        let output = run(&mut command, "").code(74).stdout("");
+        let expected = format!("`{}`: Permission denied", path.display());
+        assert!(output.stderr.contains(&expected), "{output:?}");
+        let hint = "hint: run it as the user who owns the mail root, to whom ";
+        assert!(output.stderr.contains(hint), "{output:?}");
+    }
 }
 
 #[test]

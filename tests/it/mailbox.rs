@@ -253,6 +253,18 @@ fn mailbox_that_is_a_symlink_is_not_followed() {
 }
 
 #[test]
+fn the_file_that_is_of_no_use_is_named() {
+    let sandbox = three();
+    let ids = sandbox.path("Andrew/.minismtp.ids");
+    fs::create_dir(&ids).unwrap();
+    let expected = format!("cannot read `{}`: not a regular file", ids.display());
+    sandbox
+        .run(&["mailbox", "list", "Andrew"], "")
+        .code(74)
+        .stderr_has(&expected);
+}
+
+#[test]
 fn root_is_found_by_flag_then_variable_then_current_directory() {
     let sandbox = three();
     let other = Sandbox::lab();
