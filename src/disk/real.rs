@@ -1,13 +1,13 @@
 //! A directory of the operating system.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use rustix::fs::{self, AtFlags, FileType, FlockOperation, Mode, OFlags, StatxFlags};
+use rustix::fs::{self, AtFlags, FileType, FlockOperation, Gid, Mode, OFlags, StatxFlags, Uid};
 use rustix::io::{Errno, ReadWriteFlags, pwritev2};
 
 use super::{Disk, File, Glance, Lock, Open, Status, Task, not_a_directory, not_a_file};
@@ -15,7 +15,8 @@ use super::{Disk, File, Glance, Lock, Open, Status, Task, not_a_directory, not_a
 /// How many things are done at the same time: what a disk has in its queue it can do together.
 const TASKS_AT_ONCE: usize = 8;
 
-/// The mail root in the file system.
+/// The mail root in the file system. What root makes in there belongs to the owner of the directory
+/// that it is made in.
 #[derive(Debug)]
 pub struct RealDisk {
     root: PathBuf,
@@ -74,11 +75,47 @@ impl RealDisk {
         }
     }
 
+    /// Opens whatever has that name, or makes a file.
+    ///
+    /// What root makes belongs to whom its directory belongs to, before anything is in it: root is a
+    /// guest in that user's mail root, and the user has to go on with it. Only what is new is given
+    /// away.
+    fn open_or_make(&self, path: &Path, how: Open) -> io::Result<OwnedFd> {
+        // Non-blocking, so that a FIFO without a peer cannot hold us up.
+        let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let there = match how {
+            Open::Read => Some(OFlags::RDONLY),
+            Open::Write => Some(OFlags::RDWR),
+            Open::New => None,
+        };
+        let new = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL;
+        self.within(path, |directory, name| {
+            let open = |access, mode| retry(|| fs::openat(directory, name, flags | access, mode));
+            loop {
+                match there.map(|access| open(access, Mode::empty())) {
+                    None => {}
+                    Some(Err(Errno::NOENT)) if how == Open::Write => {}
+                    Some(Err(Errno::LOOP | Errno::ISDIR | Errno::NXIO)) => return Err(not_a_file()),
+                    Some(opened) => return Ok(opened?),
+                }
+                match open(new, Mode::RUSR | Mode::WUSR) {
+                    // Somebody else made it meanwhile.
+                    Err(Errno::EXIST) if how == Open::Write => {}
+                    made => {
+                        let made = made?;
+                        give_away(directory, made.as_fd())?;
+                        return Ok(made);
+                    }
+                }
+            }
+        })
+    }
+
     /// Runs `call` with the directory of `path` and its last name.
     fn within<T>(
         &self,
         path: &Path,
-        call: impl FnOnce(rustix::fd::BorrowedFd<'_>, &std::ffi::OsStr) -> io::Result<T>,
+        call: impl FnOnce(BorrowedFd<'_>, &std::ffi::OsStr) -> io::Result<T>,
     ) -> io::Result<T> {
         let (directory, name) = self.parent(path)?;
         call(directory.as_ref().unwrap_or(&self.directory).as_fd(), name)
@@ -87,22 +124,7 @@ impl RealDisk {
 
 impl Disk for RealDisk {
     fn open(&self, path: &Path, how: Open) -> io::Result<Box<dyn File>> {
-        let flags = match how {
-            Open::Read => OFlags::RDONLY,
-            Open::Write => OFlags::RDWR | OFlags::CREATE,
-            Open::New => OFlags::RDWR | OFlags::CREATE | OFlags::EXCL,
-        };
-        // Non-blocking, so that a FIFO without a peer cannot hold us up.
-        let flags = flags | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-        let mode = Mode::RUSR | Mode::WUSR;
-        let opened = self.within(path, |directory, name| {
-            match retry(|| fs::openat(directory, name, flags, mode)) {
-                Ok(file) => Ok(file),
-                Err(Errno::LOOP | Errno::ISDIR | Errno::NXIO) => Err(not_a_file()),
-                Err(error) => Err(error.into()),
-            }
-        })?;
-        let file = RealFile(opened.into());
+        let file = RealFile(self.open_or_make(path, how)?.into());
         file.status()?;
         Ok(Box::new(file))
     }
@@ -138,7 +160,20 @@ impl Disk for RealDisk {
 
     fn make_directory(&self, path: &Path) -> io::Result<bool> {
         match fs::mkdirat(&self.directory, path, Mode::RWXU) {
-            Ok(()) => Ok(true),
+            Ok(()) => {
+                if is_root() {
+                    let made = self.subdirectory(path)?;
+                    // Not one with something in it, that somebody put in its place.
+                    let is_empty = fs::Dir::read_from(&made)?.all(|entry| {
+                        entry
+                            .is_ok_and(|entry| matches!(entry.file_name().to_bytes(), b"." | b".."))
+                    });
+                    if is_empty {
+                        give_away(self.directory.as_fd(), made.as_fd())?;
+                    }
+                }
+                Ok(true)
+            }
             Err(Errno::EXIST) => self.subdirectory(path).map(|_| false),
             Err(error) => Err(error.into()),
         }
@@ -222,11 +257,7 @@ impl Disk for RealDisk {
     }
 
     fn lock(&self, path: &Path, wait: bool) -> io::Result<Option<Box<dyn Lock>>> {
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let mode = Mode::RUSR | Mode::WUSR;
-        let file = self.within(path, |directory, name| {
-            Ok(retry(|| fs::openat(directory, name, flags, mode))?)
-        })?;
+        let file = self.open_or_make(path, Open::Write)?;
         let operation = if wait {
             FlockOperation::LockExclusive
         } else {
@@ -308,8 +339,8 @@ impl File for RealFile {
     }
 
     fn set_access(&self, like: &Status) -> io::Result<()> {
-        let owner = Some(fs::Uid::from_raw(like.owner.0));
-        let group = Some(fs::Gid::from_raw(like.owner.1));
+        let owner = Some(Uid::from_raw(like.owner.0));
+        let group = Some(Gid::from_raw(like.owner.1));
         match retry(|| fs::fchown(&self.0, owner, group)) {
             Ok(()) | Err(Errno::PERM) => {}
             Err(error) => return Err(error.into()),
@@ -327,6 +358,27 @@ struct RealLock {
 }
 
 impl Lock for RealLock {}
+
+/// Gives what root has made in a directory to the directory's owner and group.
+fn give_away(directory: BorrowedFd<'_>, made: BorrowedFd<'_>) -> io::Result<()> {
+    if !is_root() {
+        return Ok(());
+    }
+    let owner = fs::fstat(directory)?;
+    let (uid, gid) = (Uid::from_raw(owner.st_uid), Gid::from_raw(owner.st_gid));
+    if uid.is_root() {
+        return Ok(());
+    }
+    match retry(|| fs::fchown(made, Some(uid), Some(gid))) {
+        // A file system that keeps no owners, or a root that may not do everything.
+        Err(Errno::PERM | Errno::INVAL | Errno::OPNOTSUPP) => Ok(()),
+        given => Ok(given?),
+    }
+}
+
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
 
 fn status(stat: &fs::Stat) -> io::Result<Status> {
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {

@@ -522,6 +522,105 @@ fn root_binds_and_becomes_another_user() {
     assert_eq!(server.terminate().code, 0);
 }
 
+/// A root that was visited by the system's administrator goes on being its owner's.
+#[test]
+fn what_root_makes_in_a_mail_root_is_its_owners() {
+    if !is_root() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    chown(sandbox.root(), Some(NOBODY), Some(NOBODY)).unwrap();
+    for name in ["Andrew", "Berta"] {
+        let add = ["users", "add", name, "--plain", "--password-stdin"];
+        sandbox.run(&add, "secret\n").code(0);
+    }
+    let arguments = [
+        "--tls",
+        "self-signed",
+        "--pop3-port",
+        "0",
+        "--user",
+        "nobody",
+    ];
+    let to_both = ["andrew@localhost", "berta@localhost"];
+    // By root alone, then by its owner, and by both.
+    let server = sandbox.serve(&arguments[..2]);
+    server.deliver("x@localhost", &to_both, MAIL);
+    server.terminate();
+    let mut server = sandbox.serve(&arguments);
+    server.next_listener();
+    server.deliver("x@localhost", &to_both, MAIL);
+    let delete = ["mailbox", "delete", "Andrew", "1"];
+    sandbox.run(&delete, "").code(0);
+    sandbox
+        .run(
+            &["users", "passwd", "Berta", "--plain", "--password-stdin"],
+            "other\n",
+        )
+        .code(0);
+    let mut names = Vec::new();
+    for directory in ["", "Andrew", "Berta"] {
+        for entry in fs::read_dir(sandbox.path(directory)).unwrap() {
+            let entry = entry.unwrap();
+            let status = entry.metadata().unwrap();
+            let name = entry.file_name().into_string().unwrap();
+            assert_eq!((status.uid(), status.gid()), (NOBODY, NOBODY), "{name}");
+            assert_eq!(status.mode() & 0o077, 0, "{name}");
+            names.push(name);
+        }
+    }
+    for made in [
+        "logincred.txt",
+        ".minismtp.lock",
+        ".minismtp.server.lock",
+        ".minismtp.tls.key",
+        ".minismtp.ids",
+        "Andrew",
+        "mymailbox.mail",
+    ] {
+        assert!(names.iter().any(|name| name == made), "{made}: {names:?}");
+    }
+    server.maildrop("Andrew", "secret").ask("STAT", "+OK 1 ");
+    server.maildrop("Berta", "other").ask("STAT", "+OK 2 ");
+}
+
+#[test]
+fn root_gives_nothing_away_that_was_there() {
+    if !is_root() {
+        return;
+    }
+    let sandbox = Sandbox::lab();
+    chown(sandbox.root(), Some(NOBODY), Some(NOBODY)).unwrap();
+    let elsewhere = sandbox.beside("elsewhere.txt");
+    fs::write(&elsewhere, "kept").unwrap();
+    fs::create_dir(sandbox.path("Andrew")).unwrap();
+    symlink(&elsewhere, sandbox.path("Andrew/mymailbox.mail")).unwrap();
+    symlink(&elsewhere, sandbox.path("Andrew/.minismtp.lock")).unwrap();
+    fs::create_dir(sandbox.path("Stallings")).unwrap();
+    fs::write(sandbox.path("Stallings/mymailbox.mail"), "").unwrap();
+    chown(sandbox.path("Stallings"), Some(NOBODY), None).unwrap();
+    let server = sandbox.serve(&[]);
+    server.deliver("x@localhost", &["stallings@localhost"], MAIL);
+    let mut smtp = server.connect();
+    smtp.ask("HELO x", "250 ");
+    smtp.ask("MAIL FROM:<x@localhost>", "250 ");
+    smtp.ask("RCPT TO:<andrew@localhost>", "250 ");
+    smtp.ask("DATA", "354 ");
+    smtp.ask("x\r\n.", "4");
+    sandbox
+        .run(&["mailbox", "delete", "Andrew", "1"], "")
+        .code(74);
+    for path in [
+        elsewhere.clone(),
+        sandbox.path("logincred.txt"),
+        sandbox.path("Andrew"),
+        sandbox.path("Stallings/mymailbox.mail"),
+    ] {
+        assert_eq!(fs::metadata(&path).unwrap().uid(), 0, "{path:?}");
+    }
+    assert_eq!(fs::read_to_string(elsewhere).unwrap(), "kept");
+}
+
 #[test]
 fn a_file_of_anothers_in_the_mail_root_is_named() {
     if !is_root() {
