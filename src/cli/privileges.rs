@@ -21,7 +21,10 @@ impl SystemUser {
     pub(super) fn find(name: &str) -> Result<Self, Failure> {
         let found = unistd::User::from_name(name)
             .map_err(|error| unusable(name, &error))?
-            .ok_or_else(|| unusable(name, &"this machine has no such user"))?;
+            .ok_or_else(|| {
+                unusable(name, &"this machine has no such user")
+                    .hint(format_args!("`useradd --system {name}` makes one"))
+            })?;
         let user = Self {
             name: found.name,
             uid: found.uid,

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::num::NonZeroU64;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ use crate::net::is_local;
 use crate::pop3;
 use crate::server::delivery::Policy;
 use crate::server::limits::CONNECTIONS_PER_ADDRESS_MAX;
-use crate::server::{Configuration, ListenError, Protocol, Server, Sockets, runtime};
+use crate::server::{Configuration, ListenError, Place, Protocol, Server, Sockets, runtime};
 use crate::smtp::limits;
 use crate::smtp::server::Settings;
 
@@ -412,6 +412,7 @@ fn addresses(args: &Args, port: u16) -> Result<Vec<SocketAddr>, Failure> {
                 ExitStatus::NoHost,
                 format_args!("cannot listen on `{host}`: {error}"),
             )
+            .hint("`--host` takes an address of this machine, or a name that leads to one")
         })?;
         for address in found {
             if !addresses.contains(&address) {
@@ -526,21 +527,51 @@ fn connections(text: &str) -> Result<usize, String> {
 
 impl From<ListenError> for Failure {
     fn from(error: ListenError) -> Self {
+        use io::ErrorKind::{AddrInUse, AddrNotAvailable, NotFound, PermissionDenied};
         let failure = Self::new(ExitStatus::CannotCreate, &error);
-        match error.source.kind() {
-            io::ErrorKind::AddrInUse if !error.address.contains('/') => failure.hint(
-                "another program has that port; stop it, or take another with `--port N` \
-                 (0 finds a free one)",
-            ),
-            io::ErrorKind::PermissionDenied if !error.address.contains('/') => failure.hint(
-                "ports below 1024 are the system's; take another with `--port N`, or start it \
-                     as root with `--user NAME`",
-            ),
-            io::ErrorKind::AddrNotAvailable => {
+        match (&error.place, error.source.kind()) {
+            (Place::Port(protocol, _), AddrInUse) => failure.hint(format_args!(
+                "another program has that port; stop it, or take another with `{} N` (0 finds a \
+                 free one)",
+                flag(*protocol)
+            )),
+            (Place::Port(protocol, _), PermissionDenied) => failure.hint(format_args!(
+                "ports below 1024 are the system's; take another with `{} N`, or start it as root \
+                 with `--user NAME`",
+                flag(*protocol)
+            )),
+            (Place::Port(..), AddrNotAvailable) => {
                 failure.hint("`--host` takes an address of this machine")
+            }
+            (Place::Socket(path), NotFound) => failure.hint(format_args!(
+                "the directory `{}` has to be there, and writable for the user who runs the \
+                 server; in a systemd unit, `RuntimeDirectory=` makes one in `/run`",
+                directory(path).display()
+            )),
+            (Place::Socket(path), PermissionDenied) => failure.hint(format_args!(
+                "the directory `{}` has to be writable for the user who runs the server",
+                directory(path).display()
+            )),
+            (Place::Socket(_), AddrInUse) => {
+                failure.hint("another server listens there; name another path")
             }
             _ => failure,
         }
+    }
+}
+
+/// The flag that sets the port.
+fn flag(protocol: Protocol) -> String {
+    match protocol {
+        Protocol::Smtp => "--port".to_owned(),
+        other => format!("--{}-port", other.name()),
+    }
+}
+
+fn directory(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
     }
 }
 

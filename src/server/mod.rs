@@ -1,5 +1,6 @@
 //! The server: listeners, a limit on connections, a stop that loses nothing.
 
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -130,21 +131,39 @@ impl Shared {
     }
 }
 
-/// An address that cannot be listened on.
+/// A place that cannot be listened at.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {address}: {source}")]
+#[error("cannot listen on {place}: {source}")]
 pub struct ListenError {
-    /// The address, or the path of a Unix socket.
-    pub address: String,
+    /// Where.
+    pub place: Place,
     /// Why not.
     pub source: io::Error,
 }
 
-impl ListenError {
-    fn at(address: impl ToString) -> impl FnOnce(io::Error) -> Self {
-        move |source| Self {
-            address: address.to_string(),
+/// Where a server listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// A port, and what is spoken there.
+    Port(Protocol, SocketAddr),
+    /// A Unix socket.
+    Socket(PathBuf),
+}
+
+impl Place {
+    fn refused(self) -> impl FnOnce(io::Error) -> ListenError {
+        move |source| ListenError {
+            place: self,
             source,
+        }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Port(_, address) => address.fmt(f),
+            Self::Socket(path) => path.display().fmt(f),
         }
     }
 }
@@ -161,8 +180,9 @@ impl Sockets {
     /// The first address that cannot be listened on.
     pub fn listen(listeners: &[(Protocol, SocketAddr)]) -> Result<Self, ListenError> {
         let listen = |&(protocol, address): &(Protocol, SocketAddr)| {
-            let listener = net::listen(address).map_err(ListenError::at(address))?;
-            let address = listener.local_addr().map_err(ListenError::at(address))?;
+            let refused = || Place::Port(protocol, address).refused();
+            let listener = net::listen(address).map_err(refused())?;
+            let address = listener.local_addr().map_err(refused())?;
             Ok((protocol, address, listener))
         };
         listeners
@@ -219,12 +239,14 @@ impl Server {
     ) -> Result<Self, ListenError> {
         let (mut listeners, mut addresses) = (Vec::new(), Vec::new());
         for (protocol, address, listener) in sockets.0 {
-            let listener = TcpListener::from_std(listener).map_err(ListenError::at(address))?;
+            let refused = Place::Port(protocol, address).refused();
+            let listener = TcpListener::from_std(listener).map_err(refused)?;
             listeners.push((protocol, Listener::Internet(listener)));
             addresses.push((protocol, address));
         }
         if let Some(path) = configuration.lmtp_socket {
-            let listener = LocalListener::bind(&path).map_err(ListenError::at(path.display()))?;
+            let listener = LocalListener::bind(&path);
+            let listener = listener.map_err(Place::Socket(path).refused())?;
             listeners.push((Protocol::Lmtp, Listener::Local(listener)));
         }
         let hostname = configuration.smtp.hostname.clone();

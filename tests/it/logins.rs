@@ -688,7 +688,8 @@ fn a_mail_root_of_another_user_is_told_about() {
     sandbox
         .run(&[&serve[..], &["nosuchuser"]].concat(), "")
         .code(78)
-        .stderr_has("`--user nosuchuser`: this machine has no such user");
+        .stderr_has("`--user nosuchuser`: this machine has no such user")
+        .stderr_has("hint: `useradd --system nosuchuser` makes one");
     let missing = sandbox.beside("missing");
     let missing = missing.to_str().unwrap();
     sandbox

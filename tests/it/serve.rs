@@ -1410,11 +1410,64 @@ fn port_in_use_is_73() {
     let sandbox = Sandbox::lab();
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
+    for (arguments, flag) in [
+        (&["--port", &port][..], "--port"),
+        (&["--pop3-port", &port], "--pop3-port"),
+        (&["--lmtp-port", &port], "--lmtp-port"),
+        (
+            &["--tls", "self-signed", "--smtps-port", &port],
+            "--smtps-port",
+        ),
+        (
+            &["--tls", "self-signed", "--pop3s-port", &port],
+            "--pop3s-port",
+        ),
+    ] {
+        let smtp = if flag == "--port" {
+            &[][..]
+        } else {
+            &["--port", "0"]
+        };
+        let output = sandbox
+            .run(&[&["serve"], smtp, arguments].concat(), "")
+            .code(73)
+            .stdout("");
+        one_clear_error(&output.stderr, &port);
+        let hint = format!("take another with `{flag} N`");
+        assert!(output.stderr.contains(&hint), "{output:?}");
+    }
+}
+
+#[test]
+fn place_that_cannot_be_listened_at_has_a_hint() {
+    let sandbox = Sandbox::lab();
+    let missing = sandbox.beside("missing");
+    let socket = missing.join("lmtp");
     let output = sandbox
-        .run(&["serve", "--port", &port], "")
+        .run(
+            &[
+                "serve",
+                "--port",
+                "0",
+                "--lmtp-socket",
+                socket.to_str().unwrap(),
+            ],
+            "",
+        )
         .code(73)
         .stdout("");
-    one_clear_error(&output.stderr, &port);
+    one_clear_error(&output.stderr, socket.to_str().unwrap());
+    let hint = format!(
+        "hint: the directory `{}` has to be there",
+        missing.display()
+    );
+    assert!(output.stderr.contains(&hint), "{output:?}");
+    let output = sandbox
+        .run(&["serve", "--port", "0", "--host", "host.invalid"], "")
+        .code(68)
+        .stdout("");
+    one_clear_error(&output.stderr, "host.invalid");
+    output.stderr_has("hint: `--host` takes an address of this machine");
 }
 
 #[test]
