@@ -259,7 +259,7 @@ fn existing_user(
     .into())
 }
 
-/// The credentials of a root that is there; reports the lines that are skipped.
+/// The credentials of a root that is there; reports the lines that somebody should look at.
 fn open_existing(root: &Root, out: &mut Output) -> Result<Option<CredentialsFile>, Failure> {
     let Some(disk) = root.open_existing()? else {
         return Ok(None);
@@ -267,10 +267,7 @@ fn open_existing(root: &Root, out: &mut Output) -> Result<Option<CredentialsFile
     let credentials = CredentialsFile::new(Arc::<dyn Disk>::clone(&disk));
     let file = root.path().join(CREDENTIALS_FILE);
     for warning in credentials.warnings()? {
-        out.warning(format_args!(
-            "`{}`: {warning}; it is skipped",
-            file.display()
-        ));
+        out.warning(format_args!("`{}`: {warning}", file.display()));
     }
     if credentials.is_exposed()? {
         out.warning(exposed(&file));

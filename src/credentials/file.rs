@@ -303,12 +303,20 @@ impl Users {
             let number = index + 1;
             match parse_line(line_without_end(line)) {
                 Ok(None) => {}
-                Ok(Some((name, password))) => users.insert(User {
-                    name,
-                    password,
-                    line: number,
-                })?,
-                Err(reason) => users.warnings.push(Warning {
+                Ok(Some((name, password))) => {
+                    if password.is_foreign_hash() {
+                        users.warnings.push(Warning::ForeignHash {
+                            line: number,
+                            name: name.clone(),
+                        });
+                    }
+                    users.insert(User {
+                        name,
+                        password,
+                        line: number,
+                    })?;
+                }
+                Err(reason) => users.warnings.push(Warning::Skipped {
                     line: number,
                     reason,
                 }),
@@ -661,12 +669,11 @@ mod tests {
             let users = Users::parse(&text).unwrap();
             let names: Vec<_> = users.users.iter().map(|user| user.name.as_str()).collect();
             assert_eq!(names, expected, "{case}");
-            let found: Vec<_> = users
-                .warnings
+            let warnings: Vec<_> = warnings
                 .into_iter()
-                .map(|w| (w.line, w.reason))
+                .map(|(line, reason)| Warning::Skipped { line, reason })
                 .collect();
-            assert_eq!(found, warnings, "{case}");
+            assert_eq!(users.warnings, warnings, "{case}");
         }
     }
 

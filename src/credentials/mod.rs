@@ -69,7 +69,7 @@ pub trait Credentials: Send + Sync + Debug {
     /// The credentials cannot be read or are refused.
     fn list(&self) -> Result<Vec<UserName>, CredentialsError>;
 
-    /// The lines that are skipped because they hold no user, for the log or the terminal.
+    /// The lines that a person should look at, for the log or the terminal.
     ///
     /// # Errors
     ///
@@ -100,16 +100,31 @@ pub trait Credentials: Send + Sync + Debug {
     fn remove(&self, name: &str) -> Result<UserName, CredentialsError>;
 }
 
-/// A line of the credentials that is skipped.
+/// A line of the credentials that is hardly meant so.
 ///
-/// Says nothing of what the line holds: any part of it may be a password.
+/// Says nothing of its secret; of a line that is skipped, any part may be one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("line {line} {reason}")]
-pub struct Warning {
-    /// Its number, from 1.
-    pub line: usize,
-    /// The rule that it breaks.
-    pub reason: Malformed,
+pub enum Warning {
+    /// A password that looks like what another system made of one: whoever moved users here will
+    /// not log in with it.
+    #[error(
+        "line {line} has a hash that only other systems can check: it is itself the password of \
+         {name} here; `minismtp users passwd {name}` sets another"
+    )]
+    ForeignHash {
+        /// Its number, from 1.
+        line: usize,
+        /// The user.
+        name: UserName,
+    },
+    /// A line that holds no user.
+    #[error("line {line} {reason}; it is skipped")]
+    Skipped {
+        /// Its number, from 1.
+        line: usize,
+        /// The rule that it breaks.
+        reason: Malformed,
+    },
 }
 
 /// Why a line is no `name,secret`.

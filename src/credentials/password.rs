@@ -39,6 +39,10 @@ pub(super) const SCRAM_SALT_OCTETS: usize = 16;
 /// What every hash begins with, of whatever kind; no plain password may.
 const HASH_PREFIX: &str = "$argon2";
 
+/// What stands behind the method of a crypt(3) hash has so many octets at least; what people make up
+/// between full dollar signs is shorter.
+const FOREIGN_HASH_OCTETS_MIN: usize = 20;
+
 /// Memory for hashing that is kept for the next password. Given back to the allocator and asked
 /// for again by ever other threads, it would add up there.
 static MEMORIES: Mutex<Vec<Vec<Block>>> = Mutex::new(Vec::new());
@@ -159,6 +163,36 @@ impl PasswordHash {
     #[must_use]
     pub fn is_plain(&self) -> bool {
         matches!(self.0, Kept::Plain(_))
+    }
+
+    /// Whether it is a readable word that looks like the hash of another system: `$id$…` as crypt(3)
+    /// has them, or `{SCHEME}…` of LDAP and Dovecot. A word it is all the same: any may be chosen.
+    #[must_use]
+    pub fn is_foreign_hash(&self) -> bool {
+        let Kept::Plain(word) = &self.0 else {
+            return false;
+        };
+        let word = word.expose();
+        let split = |end: u8| {
+            let (open, rest) = word.split_first()?;
+            let at = rest.iter().position(|&octet| octet == end)?;
+            Some((*open, &rest[..at], &rest[at + 1..]))
+        };
+        let is_crypt = split(b'$').is_some_and(|(open, id, hash)| {
+            let is_id = |octet: &u8| octet.is_ascii_alphanumeric() || *octet == b'-';
+            open == b'$'
+                && !id.is_empty()
+                && id.iter().all(is_id)
+                && hash.len() >= FOREIGN_HASH_OCTETS_MIN
+        });
+        let is_scheme = split(b'}').is_some_and(|(open, scheme, hash)| {
+            let is_part = |octet: &u8| octet.is_ascii_alphanumeric() || b"-._".contains(octet);
+            open == b'{'
+                && scheme.first().is_some_and(u8::is_ascii_uppercase)
+                && scheme.iter().all(is_part)
+                && !hash.is_empty()
+        });
+        is_crypt || is_scheme
     }
 
     /// What a client of SCRAM is told about it; `None` where SCRAM cannot be had from it.
@@ -473,6 +507,54 @@ mod tests {
                 "{given}"
             );
         }
+    }
+
+    #[test]
+    fn hashes_of_other_systems_are_known_by_their_looks() {
+        for (word, expected) in [
+            ("$1$abcdefgh$G8UJDK7Kkbaw1Dm6QQGCy1", true),
+            (
+                "$2a$10$N9qo8uLOickgx2ZMRZoMyeIjZAgcfl7p92ldGxad68LJZdL17lhWy",
+                true,
+            ),
+            (
+                "$2y$10$N9qo8uLOickgx2ZMRZoMyeIjZAgcfl7p92ldGxad68LJZdL17lhWy",
+                true,
+            ),
+            (
+                "$5$saltstring$5B8vYYiY.CVt1RlTTf8KbXBH3hsxY/GNooZaBBGWEc8",
+                true,
+            ),
+            (
+                "$6$rounds=5000$salt$IxDD3jeSOb5eB1CX5LBsqZFVkJdido3OUILO5Ifz5iwMuTS4XMS130MTS",
+                true,
+            ),
+            (
+                "$y$j9T$F5Jx5fExrKuPp53xLKQ..1$X3DX6M94c7o.9agCG9G317fhZg9SqC",
+                true,
+            ),
+            (
+                "$pbkdf2-sha256$29000$N2YMIWQsBWBMae09x1jrPQ$1t8iyB2A.WF/Z5JZv",
+                true,
+            ),
+            ("{SSHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=", true),
+            ("{BLF-CRYPT}$2y$05$x", true),
+            ("{PLAIN}secret", true),
+            ("$", false),
+            ("$$$", false),
+            ("$a$short", false),
+            ("$100 is not much$for a password that is long", false),
+            ("network$ecurity", false),
+            ("{}", false),
+            ("{X}", false),
+            ("{x}y", false),
+            ("{A B}c", false),
+        ] {
+            let kept = PasswordHash(Kept::Plain(Secret::new(word)));
+            assert_eq!(kept.is_foreign_hash(), expected, "{word}");
+        }
+        let own = PasswordHash::parse(NOBODY).unwrap();
+        assert!(!own.is_foreign_hash());
     }
 
     #[test]

@@ -257,6 +257,29 @@ fn lines_that_are_not_understood_are_kept() {
 }
 
 #[test]
+fn hash_of_another_system_is_a_word_that_is_warned_of() {
+    let sandbox = Sandbox::new();
+    let hash = "$2y$10$N9qo8uLOickgx2ZMRZoMyeIjZAgcfl7p92ldGxad68LJZdL17lhWy";
+    sandbox.write_users(&format!("Andrew,x\nBerta,{hash}\n"));
+    let told = "line 2 has a hash that only other systems can check: it is itself the password of \
+                Berta here; `minismtp users passwd Berta` sets another";
+    for arguments in [
+        &["users", "list"][..],
+        &["users", "check", "Berta", "--password-stdin"],
+    ] {
+        let output = sandbox.run(arguments, hash).code(0);
+        assert_eq!(output.stderr.matches(told).count(), 1, "{output:?}");
+        assert!(!output.stderr.contains("skipped") && !output.stderr.contains(hash));
+    }
+    let log = sandbox.serve(&[]).terminate().log;
+    assert_eq!(log.matches(told).count(), 1, "{log}");
+    assert!(!log.contains(hash), "{log}");
+    let passwd = ["users", "passwd", "Berta", "--password-stdin"];
+    sandbox.run(&passwd, "y").code(0).stderr_has(told);
+    sandbox.run(&["users", "list"], "").code(0).silent();
+}
+
+#[test]
 fn last_line_without_an_end_is_not_joined_with_the_next() {
     let sandbox = Sandbox::new();
     fs::write(sandbox.path("logincred.txt"), "Andrew,x").unwrap();
