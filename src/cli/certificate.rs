@@ -1,5 +1,6 @@
 //! The certificate that `minismtp serve` shows.
 
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,7 +11,9 @@ use crate::maillog::Log;
 use crate::net::certificate::{Fingerprint, IdentityError};
 use crate::net::tls::{Identities, Side};
 use crate::server::Protocol;
-use crate::server::certificates::{CertificateError, Own, PemFiles, Renewable};
+use crate::server::certificates::{
+    CERTIFICATE_FILE, CertificateError, KEY_FILE, Own, PemFiles, Renewable,
+};
 
 #[derive(Debug, clap::Args)]
 #[group(skip)]
@@ -113,7 +116,11 @@ impl Args {
             (None, Some(Kind::SelfSigned)) => {
                 let addresses: Vec<_> = listeners.iter().map(|(_, to)| to.ip()).collect();
                 let (names, addresses) = own_names(hostname, &addresses);
-                Arc::new(Own::open(disk, &names, &addresses, log)?)
+                let own = Own::open(disk, &names, &addresses, log)?;
+                if let Some(key) = Own::exposed_key(disk) {
+                    log.warning(&exposed(&key));
+                }
+                Arc::new(own)
             }
             (None, None) => return Ok(None),
         };
@@ -173,9 +180,28 @@ fn content_hint(path: &Path, cause: &IdentityError) -> String {
 impl From<CertificateError> for Failure {
     fn from(error: CertificateError) -> Self {
         match &error {
+            CertificateError::File {
+                doing: "read",
+                cause,
+                ..
+            } if cause.kind() == io::ErrorKind::PermissionDenied => Self::new(
+                ExitStatus::InputOutput,
+                error,
+            )
+            .hint(
+                "the user whom the server runs as has to be able to read it, now and when it is \
+                     renewed; let whoever renews it make a copy for that user",
+            ),
             CertificateError::File { .. } => Self::new(ExitStatus::InputOutput, error),
             CertificateError::Content { path, cause } => {
                 let hint = content_hint(path, cause);
+                Self::new(ExitStatus::Configuration, error).hint(hint)
+            }
+            CertificateError::Damaged { .. } => {
+                let hint = format!(
+                    "remove `{CERTIFICATE_FILE}` and `{KEY_FILE}` there, and others are made; \
+                     whoever trusts the certificate has to be told of the new one"
+                );
                 Self::new(ExitStatus::Configuration, error).hint(hint)
             }
             CertificateError::Making(_) => Self::new(ExitStatus::Internal, error),

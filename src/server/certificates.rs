@@ -23,6 +23,8 @@ pub const KEY_FILE: &str = ".minismtp.tls.key";
 /// How long before its end the certificate of our own making is made anew: whoever trusts it needs
 /// time to hear of another, and a server may go on for weeks after its start.
 const RENEWAL_TIME: Duration = Duration::from_secs(30 * 24 * 3600);
+/// Who has this permission is neither a key's owner nor of its group.
+const EXPOSING_MODE: u32 = 0o004;
 /// How often files are looked at, at most, whether they were renewed.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -42,6 +44,14 @@ pub enum CertificateError {
     /// What is in the files is of no use.
     #[error("`{path}`: {cause}")]
     Content {
+        /// The file that is to blame.
+        path: PathBuf,
+        /// What is wrong with it.
+        cause: IdentityError,
+    },
+    /// What was kept of our own making is damaged.
+    #[error("`{path}`: {cause}")]
+    Damaged {
         /// The file that is to blame.
         path: PathBuf,
         /// What is wrong with it.
@@ -87,7 +97,7 @@ impl PemFiles {
     #[must_use]
     pub fn exposed_key(&self) -> Option<&Path> {
         let status = fs::metadata(&self.key);
-        let is_exposed = status.is_ok_and(|status| status.mode() & 0o004 != 0);
+        let is_exposed = status.is_ok_and(|status| status.mode() & EXPOSING_MODE != 0);
         is_exposed.then_some(self.key.as_path())
     }
 }
@@ -182,6 +192,14 @@ impl Own {
         }
         Ok(Self(Arc::new(made)))
     }
+
+    /// The key's file, if others than its owner and group may read it.
+    #[must_use]
+    pub fn exposed_key(disk: &dyn Disk) -> Option<PathBuf> {
+        let path = Path::new(KEY_FILE);
+        let status = disk.status(path).ok().flatten()?;
+        (status.mode & EXPOSING_MODE != 0).then(|| disk.show(path))
+    }
 }
 
 /// What is in the mail root, if both files are.
@@ -192,7 +210,12 @@ fn kept(disk: &dyn Disk) -> Result<Option<Identity>, CertificateError> {
         return Ok(None);
     };
     let [shown_certificate, shown_key] = paths.map(|path| disk.show(path));
-    identity(&shown_certificate, &certificate, &shown_key, &key).map(Some)
+    match identity(&shown_certificate, &certificate, &shown_key, &key) {
+        Err(CertificateError::Content { path, cause }) => {
+            Err(CertificateError::Damaged { path, cause })
+        }
+        identity => identity.map(Some),
+    }
 }
 
 /// Makes both files, in the place of those that are there.

@@ -638,6 +638,7 @@ fn a_file_of_anothers_in_the_mail_root_is_named() {
         ),
         (".minismtp.server.lock", &["serve", "--port", "0"]),
         ("logincred.txt", &["serve", "--port", "0"]),
+        ("pem", &["serve", "--tls-cert", "pem", "--tls-key", "pem"]),
     ] {
         let sandbox = Sandbox::lab();
         fs::create_dir(sandbox.path("Andrew")).unwrap();
@@ -649,16 +650,16 @@ fn a_file_of_anothers_in_the_mail_root_is_named() {
         fs::write(&path, "").unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         chown(&path, Some(0), None).unwrap();
-        // A copy outside root's home, for a user who may not look in there.
-        let binary = sandbox.beside("minismtp");
-        fs::copy(env!("CARGO_BIN_EXE_minismtp"), &binary).unwrap();
-        let mut command = Command::new(&binary);
+        let mut command = Command::new(sandbox.copied_binary());
         command.args(arguments).arg("--root").arg(sandbox.root());
-        command.current_dir("/").env_clear().uid(NOBODY).gid(NOBODY);
-        let output = run(&mut command, "").code(74).stdout("");
-        let expected = format!("`{}`: Permission denied", path.display());
+        command.current_dir(sandbox.root()).env_clear();
+        let output = run(command.uid(NOBODY).gid(NOBODY), "").code(74).stdout("");
+        let expected = format!("{file}`: Permission denied");
         assert!(output.stderr.contains(&expected), "{output:?}");
-        let hint = "hint: run it as the user who owns the mail root, to whom ";
+        let hint = match file {
+            "pem" => "hint: the user whom the server runs as has to be able to read it",
+            _ => "hint: run it as the user who owns the mail root, to whom ",
+        };
         assert!(output.stderr.contains(hint), "{output:?}");
     }
 }

@@ -134,6 +134,17 @@ impl Sandbox {
         command
     }
 
+    /// A copy of the binary outside root's home, for a user who may not look in there.
+    pub(crate) fn copied_binary(&self) -> PathBuf {
+        let copy = self.beside("minismtp");
+        // Not by this program: a child that another test starts meanwhile would have the copy open
+        // for writing for a moment, and it could not be run.
+        let mut cp = Command::new("cp");
+        run(cp.arg(env!("CARGO_BIN_EXE_minismtp")).arg(&copy), "").code(0);
+        fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).unwrap();
+        copy
+    }
+
     /// Runs the binary on this mail root to its end.
     pub(crate) fn run(&self, arguments: &[&str], stdin: impl AsRef<[u8]>) -> Output {
         run(&mut self.command(arguments), stdin)

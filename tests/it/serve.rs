@@ -1473,11 +1473,7 @@ fn place_that_cannot_be_listened_at_has_a_hint() {
 #[test]
 fn root_that_cannot_be_read_is_74() {
     let sandbox = Sandbox::lab();
-    // A copy outside root's home, for a user who may not look in there.
-    let binary = sandbox.beside("minismtp");
-    fs::copy(env!("CARGO_BIN_EXE_minismtp"), &binary).unwrap();
-    fs::set_permissions(&binary, fs::Permissions::from_mode(0o755)).unwrap();
-    let mut command = Command::new(&binary);
+    let mut command = Command::new(sandbox.copied_binary());
     command
         .args(["serve", "--port", "0", "--root"])
         .arg(sandbox.root());

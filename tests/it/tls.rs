@@ -203,6 +203,32 @@ fn certificate_that_lacks_a_name_stays_until_it_is_removed() {
 }
 
 #[test]
+fn certificate_of_our_own_that_is_damaged_or_exposed_is_told_of() {
+    let sandbox = Sandbox::lab();
+    let files = [".minismtp.tls.crt", ".minismtp.tls.key"];
+    let serve = ["--tls", "self-signed"];
+    let told = "others can read the private key";
+    let log = sandbox.serve(&serve).terminate().log;
+    assert!(!log.contains(told), "{log}");
+    let key = sandbox.path(files[1]);
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
+    let log = sandbox.serve(&serve).terminate().log;
+    let told = format!("{told} in `{}`; `chmod 600 ", key.display());
+    assert!(log.contains(&told), "{log}");
+    for damaged in files {
+        let whole = sandbox.octets(damaged);
+        fs::write(sandbox.path(damaged), &whole[..whole.len() / 2]).unwrap();
+        let output = sandbox
+            .run(&[&["serve", "--port", "0"], &serve[..]].concat(), "")
+            .code(78)
+            .stderr_has("hint: remove `.minismtp.tls.crt` and `.minismtp.tls.key` there");
+        let error = format!("error: `{}`: ", sandbox.path(damaged).display());
+        assert!(output.stderr.contains(&error), "{output:?}");
+        fs::write(sandbox.path(damaged), whole).unwrap();
+    }
+}
+
+#[test]
 fn nobody_is_trusted_without_a_reason() {
     let sandbox = Sandbox::lab();
     let (server, fingerprint) = serve_all(&sandbox);
