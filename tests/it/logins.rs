@@ -478,7 +478,7 @@ fn what_is_made_is_its_owners_alone_whatever_the_umask() {
 }
 
 /// Whether tests run as root, who alone can become somebody else.
-fn is_root() -> bool {
+pub(crate) fn is_root() -> bool {
     let is_root = rustix::process::geteuid().is_root();
     if !is_root {
         println!("skipped: not root");
@@ -486,7 +486,8 @@ fn is_root() -> bool {
     is_root
 }
 
-const NOBODY: u32 = 65534;
+/// The user `nobody`, and a group.
+pub(crate) const NOBODY: u32 = 65534;
 
 #[test]
 fn root_binds_and_becomes_another_user() {

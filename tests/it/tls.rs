@@ -12,7 +12,8 @@ use minismtp::net::certificate::{Fingerprint, self_signed};
 
 use crate::clients::{client, is_installed};
 use crate::fake::Script;
-use crate::sandbox::{Output, Sandbox, Server, until};
+use crate::logins::{NOBODY, is_root};
+use crate::sandbox::{Output, Sandbox, Server, run, until};
 use crate::serve::own_address;
 use crate::smtp::Smtp;
 
@@ -589,7 +590,7 @@ fn shell_reads_mail_under_tls() {
         let arguments = ["shell", "--server", &address, "--user", "Andrew"];
         let mut command = sandbox.command(&[&arguments, flags].concat());
         command.env("MINISMTP_PASSWORD", "@dministr@tor");
-        crate::sandbox::run(&mut command, "Read\n")
+        run(&mut command, "Read\n")
     };
     let output = read("pop3s", &["--tls", "implicit"]).code(0);
     assert!(output.stdout.contains("hello\n"), "{output:?}");
@@ -638,7 +639,7 @@ fn passwords_of_others_go_under_tls_or_not_at_all() {
         let arguments = ["send", "--server", &address, "--user", "Andrew"];
         let mut command = sandbox.command(&[&arguments, flags].concat());
         command.env("MINISMTP_PASSWORD", "@dministr@tor");
-        crate::sandbox::run(&mut command, FROM_ANDREW)
+        run(&mut command, FROM_ANDREW)
     };
     // The address is one of those that the certificate is for.
     log_in(&[]).code(0).silent();
@@ -769,6 +770,52 @@ fn renewed_certificate_is_shown_and_connections_stay() {
         log.contains(&format!("certificate sha256={renewed}\n")),
         "{log}"
     );
+}
+
+#[test]
+fn the_readmes_hook_hands_what_is_renewed_to_the_servers_user() {
+    if !is_root() {
+        return;
+    }
+    let sandbox = Sandbox::lab();
+    for path in [sandbox.root().to_owned(), sandbox.path("logincred.txt")] {
+        chown(path, Some(NOBODY), None).unwrap();
+    }
+    let roots_own = sandbox.beside("live");
+    fs::create_dir(&roots_own).unwrap();
+    fs::set_permissions(&roots_own, fs::Permissions::from_mode(0o700)).unwrap();
+    let [live, copied] = [roots_own, sandbox.beside("etc")].map(|directory| Pair {
+        certificate: directory.join("fullchain.pem"),
+        key: directory.join("privkey.pem"),
+    });
+    let readme = include_str!("../../README.md");
+    let hook = readme.split("```text\n#!/bin/sh\n").nth(1).unwrap();
+    let hook = hook.split("```").next().unwrap();
+    for word in ["-g minismtp", "/etc/minismtp"] {
+        assert!(hook.contains(word), "{hook}");
+    }
+    let hook = hook
+        .replace("-g minismtp", &format!("-g {NOBODY}"))
+        .replace("/etc/minismtp", sandbox.beside("etc").to_str().unwrap());
+    let renew = || {
+        live.renew(&["localhost"], 2026);
+        let mut sh = Command::new("sh");
+        sh.args(["-c", &hook])
+            .env("RENEWED_LINEAGE", sandbox.beside("live"));
+        run(&mut sh, "").code(0).silent();
+        let certificate = fs::read(&live.certificate).unwrap();
+        Fingerprint::of_pem(&certificate).unwrap().to_string()
+    };
+    let first = renew();
+    let mut server = sandbox.serve(&[&["--user", "nobody"], &copied.flags()[..]].concat());
+    assert_eq!(fingerprint(&mut server), first);
+    let port = server.address().port();
+    let renewed = renew();
+    until("the new one is shown", || {
+        send(&sandbox, port, &["--tls-fingerprint", &renewed], MAIL).code == 0
+    });
+    let log = server.terminate().log;
+    assert!(!log.contains("others can read"), "{log}");
 }
 
 #[test]
