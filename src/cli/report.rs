@@ -49,6 +49,51 @@ pub enum ExitStatus {
     Configuration = 78,
 }
 
+impl ExitStatus {
+    /// All of them, in order.
+    pub const ALL: [Self; 14] = [
+        Self::Done,
+        Self::No,
+        Self::Usage,
+        Self::BadData,
+        Self::NoUser,
+        Self::NoHost,
+        Self::Unavailable,
+        Self::Internal,
+        Self::CannotCreate,
+        Self::InputOutput,
+        Self::TryAgain,
+        Self::Protocol,
+        Self::Denied,
+        Self::Configuration,
+    ];
+
+    /// What it tells a person.
+    #[must_use]
+    pub fn meaning(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::No => "the answer is no: no such message",
+            Self::Usage => "wrong usage",
+            Self::BadData => "bad data: `Incorrect format`, a message that cannot be carried",
+            Self::NoUser => "no such user",
+            Self::NoHost => "no such host",
+            Self::Unavailable => "the server refused for good (5xx)",
+            Self::Internal => "a bug in minismtp",
+            Self::CannotCreate => "cannot create, or exists already",
+            Self::InputOutput => "reading or writing failed",
+            Self::TryAgain => {
+                "try again later (4xx, no connection, another server is running there)"
+            }
+            Self::Protocol => {
+                "the other side does not speak SMTP, or there is no TLS with it that can be trusted"
+            }
+            Self::Denied => "wrong password, or a login was refused",
+            Self::Configuration => "wrong configuration",
+        }
+    }
+}
+
 impl From<ExitStatus> for ExitCode {
     fn from(status: ExitStatus) -> Self {
         Self::from(status as u8)

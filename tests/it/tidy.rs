@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use clap::ValueEnum as _;
 use clap_complete::{Generator as _, Shell};
+use minismtp::cli::report::ExitStatus;
 use minismtp::cli::{completion_script, man_pages};
 
 /// Writes what is stale anew.
@@ -86,6 +87,63 @@ fn completions_are_fresh() {
         .iter()
         .map(|shell| (shell.file_name("minismtp"), completion_script(*shell)));
     assert_is_fresh("completions", scripts.collect());
+}
+
+#[test]
+fn the_readme_has_the_exit_codes_of_the_manual() {
+    let readme = fs::read_to_string(project().join("README.md")).unwrap();
+    let (_, table) = readme
+        .split_once("| code | meaning |\n| --- | --- |\n")
+        .unwrap();
+    let (table, _) = table.split_once("\n\n").unwrap();
+    let rows = ExitStatus::ALL.map(|status| format!("| {} | {} |", status as u8, status.meaning()));
+    assert_eq!(table, rows.join("\n"));
+}
+
+/// What a reader looks for there, and the generator of pages leaves out.
+#[test]
+fn man_pages_say_what_options_take_and_what_codes_mean() {
+    let pages: BTreeMap<_, _> = man_pages().into_iter().collect();
+    let page = |name: &str| String::from_utf8_lossy(&pages[name]).into_owned();
+    let synopsis = |name: &str| {
+        let page = page(name);
+        let (_, rest) = page.split_once(".SH SYNOPSIS\n").unwrap();
+        rest.lines().next().unwrap().to_owned()
+    };
+    for (name, options) in [
+        (
+            "minismtp-serve.1",
+            &[
+                r"[\fB\-p\fR|\fB\-\-port\fR \fIPORT\fR]",
+                r"[\fB\-\-pop3\-port\fR \fIPORT\fR]",
+                r"[\fB\-\-host\fR \fIHOST\fR]...",
+                r"[\fB\-\-lab\fR]",
+                r"[\fB\-v\fR|\fB\-\-verbose\fR]...",
+            ][..],
+        ),
+        ("minismtp-send.1", &[r"[\fB\-\-tls\-ca\fR \fIFILE\fR]"]),
+        ("minismtp.1", &[r"[\fB\-\-root\fR \fIDIR\fR]"]),
+    ] {
+        let synopsis = synopsis(name);
+        for option in options {
+            assert!(synopsis.contains(option), "{option}: {synopsis}");
+        }
+    }
+    for name in [
+        "minismtp.1",
+        "minismtp-users.1",
+        "minismtp-send.1",
+        "minismtp-shell.1",
+    ] {
+        assert!(page(name).contains("\n.SH \"EXIT STATUS\"\n"), "{name}");
+    }
+    assert!(page("minismtp.1").contains(".TP\n\\fB78\\fR\nwrong configuration\n"));
+    assert!(page("minismtp.1").contains("\n.SH FILES\n.TP\n\\fBlogincred.txt\\fR\n"));
+    assert!(
+        pages
+            .values()
+            .all(|page| !String::from_utf8_lossy(page).contains("SH EXTRA"))
+    );
 }
 
 #[test]
