@@ -702,7 +702,7 @@ fn who_may_be_anybody_gets_nothing_to_guess_a_password_with() {
         let arguments = ["send", "--server", &address, "--user", "Andrew"];
         let mut command = sandbox.command(&[&arguments, flags].concat());
         command.env("MINISMTP_PASSWORD", "@dministr@tor");
-        let output = crate::sandbox::run(&mut command, FROM_ANDREW).code(77);
+        let output = run(&mut command, FROM_ANDREW).code(77);
         (output, fake.session().command("AUTH").is_some())
     };
     let (output, is_tried) = log_in(&[]);
