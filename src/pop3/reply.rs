@@ -55,6 +55,9 @@ impl Reply {
     /// The last of [`super::limits::LOGIN_FAILURES_MAX`].
     pub const TOO_MANY_LOGINS: Self =
         Self::err("AUTH", "invalid user name or password, too often, closing");
+    /// Too many logins wait, from one address or in all.
+    pub const LOGINS_WAIT: Self =
+        Self::err("SYS/TEMP", "too many logins at the moment, try again later");
     /// Another session has the maildrop.
     pub const IN_USE: Self = Self::err("IN-USE", "mailbox is open in another session");
     /// Something failed that may work later.

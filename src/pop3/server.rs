@@ -128,6 +128,8 @@ pub enum Answer {
     Delivered,
     /// No space.
     NoSpace,
+    /// Others have to be let in or turned away first.
+    TooManyLogins,
     /// Something failed that may work later; nothing is changed.
     TryLater,
     /// Something failed and nobody can say whether the text is stored. The connection closes
@@ -700,7 +702,9 @@ impl Session {
             Answer::BadCredentials => self.login_failed(),
             Answer::InUse => self.reply(Reply::IN_USE),
             Answer::NoSuchUser => self.reply(Reply::NO_SUCH_USER),
-            _ => self.reply(Reply::TRY_LATER),
+            // Asking again and again is no better than a wrong command.
+            Answer::TooManyLogins => self.refuse_command(Reply::LOGINS_WAIT),
+            _ => self.refuse_command(Reply::TRY_LATER),
         }
     }
 
@@ -1027,7 +1031,7 @@ impl Machine for Session {
             Some(Pending::Done(reply)) => self.reply(reply),
             Some(Pending::Keys(hello)) => match answer {
                 Answer::Keys(offer) => self.progress(Exchange::offer(hello, &offer)),
-                _ => self.reply(Reply::TRY_LATER),
+                answer => self.opened(answer),
             },
             Some(Pending::Login | Pending::Open) => self.opened(answer),
             Some(Pending::Quit) => match answer {
@@ -1233,6 +1237,7 @@ mod tests {
     struct Office {
         is_in_use: bool,
         is_broken: bool,
+        is_crowded: bool,
         messages: Vec<Vec<u8>>,
         reading: Vec<Vec<u8>>,
         pieces: Vec<u8>,
@@ -1266,6 +1271,7 @@ mod tests {
             match user {
                 None => Answer::NoSuchUser,
                 Some(_) if self.is_in_use => Answer::InUse,
+                Some(_) if self.is_crowded => Answer::TooManyLogins,
                 Some(_) if self.is_broken => Answer::TryLater,
                 Some(user) => Answer::Opened {
                     user,
@@ -2038,6 +2044,23 @@ mod tests {
             assert!(said.ends_with("\r\n.\r\n+OK\r\n"));
             assert!(office.largest < 2 * limits::OUTPUT_OCTETS, "{command}");
         }
+    }
+
+    #[test]
+    fn logins_that_nobody_can_judge_come_to_an_end() {
+        let office = || Office {
+            is_crowded: true,
+            ..Office::new()
+        };
+        let login = "USER bob\r\nPASS two  words \r\n";
+        let (said, _, _) = play(office, false, login.as_bytes(), 999);
+        assert!(
+            said.ends_with(
+                "\r\n-ERR [SYS/TEMP] too many logins at the moment, try again later\r\n"
+            )
+        );
+        let (said, is_closed, _) = play(office, false, login.repeat(30).as_bytes(), 999);
+        assert!(is_closed && said.ends_with("-ERR too many errors, closing\r\n"));
     }
 
     #[test]

@@ -462,8 +462,8 @@ impl Owner<Session> for Clerk {
                 .await
                 .into(),
             Question::Keys(user) => match self.office.door.keys(user, &self.visitor).await {
-                Some(offer) => Answer::Keys(offer),
-                None => Answer::TryLater,
+                Ok(offer) => Answer::Keys(offer),
+                Err(entry) => entry.into(),
             },
             Question::Proof(proof) => self
                 .office
@@ -518,6 +518,7 @@ impl From<Entry> for Answer {
         match entry {
             Entry::LoggedIn(user) => Self::LoggedIn(user),
             Entry::BadCredentials => Self::BadCredentials,
+            Entry::TooManyLogins => Self::TooManyLogins,
             Entry::TryLater => Self::TryLater,
         }
     }

@@ -3,10 +3,12 @@
 //! Every wrong password makes its session, its user and its address slower. What is told about an
 //! unknown user, and when, is what is told about a wrong password.
 //!
-//! An address that failed gets its tries one after the other, however many connections it has; who
-//! would wait too long is told to come again later. A user who was failed at is not locked out:
-//! only the answers to further wrong passwords take longer. This machine itself is not slowed down
-//! by address or user, since many people and tests may share it.
+//! From one address only a few passwords are tried at once, and after a failure one after the
+//! other, each when the failures before it have had their time: many connections gain nothing. A
+//! right password costs nothing, and who waits too long is told to come again later. A user who
+//! logged in from there before goes ahead. One who was failed at is not locked out: only the answers
+//! to further wrong passwords take longer. This machine itself is not slowed down by address or
+//! user, since many people and tests may share it.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -22,25 +24,28 @@ use crate::user::UserName;
 
 use super::failures::Failures;
 use super::limits::counted_by;
+use super::turns::{Known, Turn, Turns};
 
 /// Logins that may wait for a processor; one more is told to try later.
 const LOGINS_WAITING_MAX: usize = 64;
 /// How long the answer to a wrong password is held back, times how often it was wrong.
 const LOGIN_FAILURE_DELAY: Duration = Duration::from_secs(1);
 /// Passwords that are checked at once: each takes a processor and 19 MiB for a while.
-const TURNS_MAX: usize = 4;
-/// How long a try may have to wait for the tries before it from the same address.
-const PATIENCE: Duration = Duration::from_secs(20);
+const CHECKS_MAX: usize = 4;
+/// How long a try waits for those before it from the same address; clients wait longer.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What all sessions share.
 #[derive(Debug)]
 pub(super) struct Door {
     credentials: Arc<dyn Credentials>,
     /// No more at once than there are processors.
-    turns: Semaphore,
+    processors: Semaphore,
     waiting: Semaphore,
     by_address: Failures,
     by_user: Failures,
+    turns: Turns,
+    known: Known,
 }
 
 /// Somebody at the door: one session.
@@ -71,7 +76,19 @@ impl Visitor {
 pub(super) enum Entry {
     LoggedIn(UserName),
     BadCredentials,
+    TooManyLogins,
     TryLater,
+}
+
+/// Leave to try a password.
+#[derive(Debug)]
+enum Leave {
+    /// This machine needs none.
+    Local,
+    /// The user is known to log in from there.
+    Known,
+    /// It is the address's turn.
+    Turn { _turn: Turn },
 }
 
 impl Door {
@@ -79,10 +96,12 @@ impl Door {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
             credentials,
-            turns: Semaphore::new(processors.min(TURNS_MAX)),
+            processors: Semaphore::new(processors.min(CHECKS_MAX)),
             waiting: Semaphore::new(LOGINS_WAITING_MAX),
             by_address: Failures::new(),
             by_user: Failures::new(),
+            turns: Turns::default(),
+            known: Known::new(),
         }
     }
 
@@ -99,37 +118,61 @@ impl Door {
     /// Checks a password. The answer to a wrong one takes its time.
     pub(super) async fn login(&self, login: Login, visitor: &mut Visitor) -> Entry {
         let name = login.user.clone();
+        let Some(leave) = self.leave(&name, visitor).await else {
+            return Entry::TooManyLogins;
+        };
         let verify =
             move |credentials: &dyn Credentials| credentials.verify(&login.user, &login.password);
         match self.check(visitor, verify).await {
-            Some(Some(user)) => welcome(user, visitor),
-            Some(None) => self.turn_away(&name, visitor).await,
-            None => Entry::TryLater,
-        }
-    }
-
-    /// Finds what a user proves a password with; `None` if there is no telling now.
-    pub(super) async fn keys(&self, user: String, visitor: &Visitor) -> Option<scram::Offer> {
-        let find = move |credentials: &dyn Credentials| credentials.scram_keys(&user);
-        let keys = self.check(visitor, find).await?;
-        match secret::random() {
-            Ok(nonce) => Some(scram::Offer { keys, nonce }),
-            Err(error) => {
-                visitor.log.failed("login", &error);
-                None
+            Ok(Some(user)) => self.welcome(user, &name, visitor),
+            Ok(None) => self.turn_away(&name, visitor, leave).await,
+            Err(entry) => {
+                self.give_back(&leave, &name, visitor);
+                entry
             }
         }
     }
 
-    /// Hears what came of a proof. The answer to a wrong one takes its time.
+    /// Finds what a user proves a password with.
+    ///
+    /// # Errors
+    ///
+    /// There is no telling now.
+    pub(super) async fn keys(
+        &self,
+        user: String,
+        visitor: &Visitor,
+    ) -> Result<scram::Offer, Entry> {
+        let name = user.clone();
+        let leave = self.leave(&name, visitor).await;
+        let leave = leave.ok_or(Entry::TooManyLogins)?;
+        let find = move |credentials: &dyn Credentials| credentials.scram_keys(&user);
+        let keys = self.check(visitor, find).await;
+        // Nothing is tried yet.
+        self.give_back(&leave, &name, visitor);
+        let nonce = secret::random().map_err(|error| {
+            visitor.log.failed("login", &error);
+            Entry::TryLater
+        });
+        Ok(scram::Offer {
+            keys: keys?,
+            nonce: nonce?,
+        })
+    }
+
+    /// Hears what came of a proof. It is told when its turn comes, as if it had been checked then,
+    /// and the answer to a wrong one takes its time.
     pub(super) async fn proof(&self, proof: Proof, visitor: &mut Visitor) -> Entry {
+        let Some(leave) = self.leave(&proof.user, visitor).await else {
+            return Entry::TooManyLogins;
+        };
         if !proof.is_right {
-            return self.turn_away(&proof.user, visitor).await;
+            return self.turn_away(&proof.user, visitor, leave).await;
         }
         match self.credentials.find(&proof.user) {
-            Ok(Some(user)) => welcome(user, visitor),
+            Ok(Some(user)) => self.welcome(user, &proof.user, visitor),
             // Removed in the meantime.
-            Ok(None) => self.turn_away(&proof.user, visitor).await,
+            Ok(None) => self.turn_away(&proof.user, visitor, leave).await,
             Err(error) => {
                 visitor.log.failed("login", &error);
                 Entry::TryLater
@@ -137,30 +180,56 @@ impl Door {
         }
     }
 
-    /// Asks the credentials something that takes a while, when it is this visitor's turn. What
-    /// fails is logged.
+    /// Waits for leave to try this user's password; `None` when that takes too long.
+    async fn leave(&self, user: &str, visitor: &Visitor) -> Option<Leave> {
+        let Some(address) = visitor.address() else {
+            return Some(Leave::Local);
+        };
+        if self.known.take(&(address, user.to_lowercase())) {
+            return Some(Leave::Known);
+        }
+        let wait = || self.by_address.wait(&address, Instant::now());
+        let turn = self.turns.take(address, || wait().is_some());
+        let turn = tokio::time::timeout(PATIENCE, turn).await.ok().flatten()?;
+        tokio::time::sleep(wait().unwrap_or_default()).await;
+        Some(Leave::Turn { _turn: turn })
+    }
+
+    /// Makes as if this user's password had not been tried.
+    fn give_back(&self, leave: &Leave, user: &str, visitor: &Visitor) {
+        if matches!(leave, Leave::Known) {
+            self.know(user, visitor);
+        }
+    }
+
+    fn know(&self, user: &str, visitor: &Visitor) {
+        if let Some(address) = visitor.address() {
+            self.known.add(&(address, user.to_lowercase()));
+        }
+    }
+
+    /// Asks the credentials something that takes a while. What fails is logged.
     async fn check<T: Send + 'static>(
         &self,
         visitor: &Visitor,
         work: impl FnOnce(&dyn Credentials) -> Result<T, CredentialsError> + Send + 'static,
-    ) -> Option<T> {
-        if let Some(address) = visitor.address() {
-            let turn = self.by_address.turn(&address, Instant::now(), PATIENCE);
-            let Some(wait) = turn else {
-                visitor.log.failed("login", &TooManyFailures(visitor.peer));
-                return None;
-            };
-            tokio::time::sleep(wait).await;
-        }
-        match self.in_turn(work).await {
-            Ok(Ok(found)) => return Some(found),
-            Ok(Err(error)) => visitor.log.failed("login", &error),
-            Err(busy) => visitor.log.failed("login", &busy),
-        }
-        None
+    ) -> Result<T, Entry> {
+        let worked = self.in_turn(work).await;
+        worked
+            .map_err(|Busy| Entry::TooManyLogins)?
+            .map_err(|error| {
+                visitor.log.failed("login", &error);
+                Entry::TryLater
+            })
     }
 
-    async fn turn_away(&self, user: &str, visitor: &mut Visitor) -> Entry {
+    fn welcome(&self, user: UserName, name: &str, visitor: &Visitor) -> Entry {
+        visitor.log.logged_in(&user);
+        self.know(name, visitor);
+        Entry::LoggedIn(user)
+    }
+
+    async fn turn_away(&self, user: &str, visitor: &mut Visitor, leave: Leave) -> Entry {
         visitor.log.login_failed(user, visitor.peer);
         visitor.failures += 1;
         let mut delay = LOGIN_FAILURE_DELAY * visitor.failures;
@@ -169,6 +238,8 @@ impl Door {
             let by_user = self.by_user.note(&user.to_lowercase(), now);
             delay = delay.max(by_user).max(self.by_address.note(&address, now));
         }
+        // The next one waits for what was noted, not for this answer.
+        drop(leave);
         tokio::time::sleep(delay).await;
         Entry::BadCredentials
     }
@@ -183,22 +254,12 @@ impl Door {
         work: impl FnOnce(&dyn Credentials) -> T + Send + 'static,
     ) -> Result<T, Busy> {
         let _place = self.waiting.try_acquire().map_err(|_| Busy)?;
-        let _turn = self.turns.acquire().await.map_err(|_| Busy)?;
+        let _processor = self.processors.acquire().await.map_err(|_| Busy)?;
         let credentials = Arc::clone(&self.credentials);
         let worked = tokio::task::spawn_blocking(move || work(&*credentials));
         worked.await.map_err(|_| Busy)
     }
 }
-
-fn welcome(user: UserName, visitor: &Visitor) -> Entry {
-    visitor.log.logged_in(&user);
-    Entry::LoggedIn(user)
-}
-
-/// Why a password was not even looked at.
-#[derive(Clone, Copy, Debug, thiserror::Error)]
-#[error("too many failed logins from {}", .0.ip())]
-struct TooManyFailures(SocketAddr);
 
 /// Why something was not done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

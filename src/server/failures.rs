@@ -72,26 +72,11 @@ impl Failures {
         })
     }
 
-    /// How long to wait before the next try; the one after it has to wait longer by what failures
-    /// cost. Nothing for who did not fail. `None`, and no try is spent, if that is more than
-    /// `patience`.
-    pub(super) fn turn(
-        &self,
-        key: &impl Hash,
-        now: Instant,
-        patience: Duration,
-    ) -> Option<Duration> {
+    /// How long to wait before the next try; `None` for who did not fail of late.
+    pub(super) fn wait(&self, key: &impl Hash, now: Instant) -> Option<Duration> {
         self.with(key, now, |key, ways| {
-            let found = ways.iter_mut().flatten().find(|place| place.key == key);
-            let Some(place) = found else {
-                return Some(Duration::ZERO);
-            };
-            let wait = place.next.saturating_duration_since(now);
-            if wait > patience {
-                return None;
-            }
-            place.next = place.next.max(now) + delay(place.count);
-            Some(wait)
+            let place = ways.iter().flatten().find(|place| place.key == key)?;
+            Some(place.next.saturating_duration_since(now))
         })
     }
 
@@ -134,8 +119,6 @@ mod tests {
     use super::super::limits::network;
     use super::*;
 
-    const PATIENCE: Duration = Duration::from_secs(20);
-
     fn seconds(seconds: u64) -> Duration {
         Duration::from_secs(seconds)
     }
@@ -143,26 +126,23 @@ mod tests {
     #[test]
     fn each_failure_costs_a_second_more_up_to_ten() {
         let (failures, now) = (Failures::new(), Instant::now());
-        assert_eq!(failures.turn(&"a", now, PATIENCE), Some(seconds(0)));
+        assert_eq!(failures.wait(&"a", now), None);
         for count in 1..=12 {
             assert_eq!(failures.note(&"a", now), seconds(count.min(10)));
+            assert_eq!(failures.wait(&"a", now), Some(seconds(count.min(10))));
         }
-        let other = failures.turn(&"b", now, PATIENCE);
-        assert_eq!(other, Some(seconds(0)));
+        assert_eq!(failures.wait(&"b", now), None);
     }
 
     #[test]
-    fn many_at_once_go_one_after_the_other() {
+    fn a_try_that_is_no_failure_costs_nothing() {
         let (failures, now) = (Failures::new(), Instant::now());
         failures.note(&"a", now);
         failures.note(&"a", now);
-        for wait in [2, 4, 6, 8, 10, 12, 14, 16, 18, 20] {
-            assert_eq!(failures.turn(&"a", now, PATIENCE), Some(seconds(wait)));
+        for _ in 0..3 {
+            assert_eq!(failures.wait(&"a", now + seconds(1)), Some(seconds(1)));
+            assert_eq!(failures.wait(&"a", now + seconds(2)), Some(seconds(0)));
         }
-        assert_eq!(failures.turn(&"a", now, PATIENCE), None);
-        assert_eq!(failures.turn(&"a", now, PATIENCE), None, "costs nothing");
-        let later = now + seconds(2);
-        assert_eq!(failures.turn(&"a", later, PATIENCE), Some(seconds(20)));
     }
 
     #[test]
@@ -175,7 +155,7 @@ mod tests {
         // The clock of forgetting began again.
         assert_eq!(failures.note(&"a", now + seconds(119 + 180)), seconds(1));
         let long_after = now + seconds(86_400);
-        assert_eq!(failures.turn(&"a", long_after, PATIENCE), Some(seconds(0)));
+        assert_eq!(failures.wait(&"a", long_after), None);
     }
 
     #[test]
@@ -185,7 +165,7 @@ mod tests {
             failures.note(&number, now + Duration::from_micros(number.into()));
         }
         let end = now + Duration::from_millis(100);
-        let wait = failures.turn(&99_999_u32, end, PATIENCE).unwrap();
+        let wait = failures.wait(&99_999_u32, end).unwrap();
         assert!(wait > Duration::ZERO, "{wait:?}");
         assert_eq!(failures.places.lock().unwrap().len(), PLACES);
     }

@@ -31,6 +31,7 @@ mod door;
 mod failures;
 pub mod limits;
 pub mod retrieval;
+mod turns;
 
 use delivery::{Office, Policy};
 use limits::{ACCEPT_PAUSE, Full, Places, STOP_TIMEOUT, TURN_AWAY_TIMEOUT};

@@ -91,6 +91,7 @@ impl Clerk {
         match entry {
             Entry::LoggedIn(user) => self.open(user).await,
             Entry::BadCredentials => Answer::BadCredentials,
+            Entry::TooManyLogins => Answer::TooManyLogins,
             Entry::TryLater => Answer::TryLater,
         }
     }
@@ -302,8 +303,8 @@ impl Owner<Session> for Clerk {
                 self.enter(entry).await
             }
             Question::Keys(user) => match self.office.door().keys(user, &self.visitor).await {
-                Some(offer) => Answer::Keys(offer),
-                None => Answer::TryLater,
+                Ok(offer) => Answer::Keys(offer),
+                Err(entry) => self.enter(entry).await,
             },
             Question::Proof(proof) => {
                 let entry = self.office.door().proof(proof, &mut self.visitor).await;

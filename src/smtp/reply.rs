@@ -195,7 +195,13 @@ impl Reply {
     /// Unknown user and wrong password alike.
     pub const BAD_CREDENTIALS: Self =
         Self::fixed(535, "5.7.8", "Authentication credentials invalid");
-    /// The credential store cannot be read, or too many logins wait.
+    /// Too many logins wait, from one address or in all.
+    pub const LOGINS_WAIT: Self = Self::fixed(
+        454,
+        "4.7.0",
+        "Too many logins at the moment, try again later",
+    );
+    /// The credential store cannot be read.
     pub const LOGIN_UNAVAILABLE: Self = Self::fixed(
         454,
         "4.7.0",

@@ -114,6 +114,8 @@ pub enum Answer {
     Loop,
     /// No space.
     NoSpace,
+    /// Others have to be let in or turned away first.
+    TooManyLogins,
     /// Something failed that may work later; nothing is stored.
     TryLater,
     /// Something failed and nobody can say whether the message is stored. The connection
@@ -626,6 +628,15 @@ impl Session {
         }
     }
 
+    /// Nobody can say whether the password is right. Asking again and again is no better than a
+    /// wrong command.
+    fn no_login(&mut self, answer: &Answer) {
+        self.refuse_command(match answer {
+            Answer::TooManyLogins => Reply::LOGINS_WAIT,
+            _ => Reply::LOGIN_UNAVAILABLE,
+        });
+    }
+
     fn mail(&mut self, path: ReversePath, parameters: MailParameters) {
         let is_extended = self.hello.as_ref().is_some_and(|hello| hello.is_extended);
         if !is_extended && !parameters.is_empty() {
@@ -1044,7 +1055,7 @@ impl Machine for Session {
             None => {}
             Some(Pending::Keys(hello)) => match answer {
                 Answer::Keys(offer) => self.progress(Exchange::offer(hello, &offer)),
-                _ => self.refuse(Reply::LOGIN_UNAVAILABLE),
+                answer => self.no_login(&answer),
             },
             Some(Pending::Login) => match answer {
                 Answer::LoggedIn(user) => {
@@ -1052,7 +1063,7 @@ impl Machine for Session {
                     self.reply(Reply::AUTHENTICATED);
                 }
                 Answer::BadCredentials => self.login_failed(),
-                _ => self.refuse(Reply::LOGIN_UNAVAILABLE),
+                answer => self.no_login(&answer),
             },
             Some(Pending::Sender(path, parameters)) => self.sender(path, parameters, &answer),
             Some(Pending::Recipient(path)) => self.recipient(path, answer),
@@ -1405,6 +1416,15 @@ mod tests {
         let said = play.say(&"NOOP\r\n".repeat(11));
         assert!(said.ends_with("421 4.7.0 Too many commands and no message, closing\r\n(closes)"));
         assert_eq!(said.lines().count(), 12);
+    }
+
+    #[test]
+    fn logins_that_nobody_can_judge_come_to_an_end() {
+        let mut play = Play::new();
+        let said = play.say(&"AUTH PLAIN AGEAYg==\r\n".repeat(30));
+        assert_eq!(said.lines().count(), limits::ERRORS_MAX as usize + 2);
+        assert!(said.starts_with("454 4.7.0 Temporary authentication failure"));
+        assert!(said.ends_with("421 4.7.0 Too many errors, closing\r\n(closes)"));
     }
 
     #[test]

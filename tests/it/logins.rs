@@ -12,7 +12,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use crate::clients::{client, is_installed};
 use crate::pop::Pop;
-use crate::sandbox::{LAB, PATIENCE, Sandbox, Server, run};
+use crate::sandbox::{LAB, PATIENCE, Sandbox, Server, run, until};
 use crate::serve::own_address;
 use crate::smtp::{Smtp, base64, plain};
 
@@ -270,20 +270,24 @@ fn failures_slow_down_an_address_but_not_the_user() {
     };
     let wrong = format!("AUTH PLAIN {}", plain("Andrew", "wrong"));
     let right = format!("AUTH PLAIN {}", plain("Andrew", "@dministr@tor"));
-    hello(address).ask(&wrong, "535 5.7.8");
-    hello(address).ask(&wrong, "535 5.7.8");
-    // Two at once, and each has its turn two seconds after the one before.
+    let mut smtp = hello(address);
+    smtp.ask(&wrong, "535 5.7.8");
+    // Another that waits for its answer, two seconds, keeps the next one waiting as long, be it
+    // right, and that one nobody.
+    smtp.line(&wrong);
+    until("the second failure", || {
+        server.log().matches("login-failed").count() == 2
+    });
     let begun = Instant::now();
     std::thread::scope(|scope| {
-        for _ in 0..2 {
+        for _ in 0..4 {
             scope.spawn(|| hello(address).ask(&right, "235"));
         }
     });
-    assert!(
-        begun.elapsed() >= Duration::from_secs(2),
-        "{:?}",
-        begun.elapsed()
-    );
+    let waited = begun.elapsed();
+    assert!(waited >= Duration::from_secs(1), "{waited:?}");
+    assert!(waited < Duration::from_secs(4), "{waited:?}");
+    smtp.expect("535 5.7.8");
     // Not so from this machine itself.
     let begun = Instant::now();
     server
@@ -296,6 +300,52 @@ fn failures_slow_down_an_address_but_not_the_user() {
         begun.elapsed()
     );
     assert!(begun.elapsed() < PATIENCE);
+}
+
+#[test]
+fn guesses_on_many_connections_at_once_gain_nothing() {
+    let sandbox = Sandbox::lab();
+    let flags = ["--insecure-auth", "--pop3-port", "0"];
+    let Some((mut server, address)) = open_server(&sandbox, &flags) else {
+        return;
+    };
+    server.next_listener();
+    let right = format!("AUTH PLAIN {}", plain("Stallings", "network$ecurity"));
+    hello(address).ask(&right, "235");
+    let pop3 = SocketAddr::new(address.ip(), server.pop3_address().port());
+    let failed = || server.log().matches("login-failed").count();
+    let begun = Instant::now();
+    std::thread::scope(|scope| {
+        // By both protocols, and by SCRAM: proofs that are all ready before the first is judged.
+        let guesses: Vec<_> = (0..4)
+            .map(|_| {
+                let (mut smtp, mut pop) = (hello(address), Pop::connect(pop3));
+                pop.expect("+OK");
+                pop.ask("USER Andrew", "+OK");
+                let first = base64("n,,n=Fourouzan,r=abc");
+                let challenge = smtp.ask(&format!("AUTH SCRAM-SHA-256 {first}"), "334 ");
+                let challenge = STANDARD.decode(&challenge.lines[0][4..]).unwrap();
+                let challenge = String::from_utf8(challenge).unwrap();
+                let (nonce, _) = challenge.split_once(",s=").unwrap();
+                let proof = base64(format!("c=biws,{nonce},p={}", base64([0; 32])));
+                (smtp, proof, pop)
+            })
+            .collect();
+        for (mut smtp, proof, mut pop) in guesses {
+            scope.spawn(move || smtp.line(&proof));
+            scope.spawn(move || pop.line("PASS wrong"));
+        }
+        until("four failures", || failed() >= 4);
+        // Who logged in from there before waits for none of them.
+        let begun = Instant::now();
+        hello(address).ask(&right, "235");
+        let waited = begun.elapsed();
+        assert!(waited < Duration::from_secs(2), "{waited:?}");
+        until("the fifth failure", || failed() >= 5);
+    });
+    // The four of before cost four seconds.
+    let elapsed = begun.elapsed();
+    assert!(elapsed >= Duration::from_secs(4), "{elapsed:?}");
 }
 
 #[test]
