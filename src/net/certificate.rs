@@ -154,30 +154,38 @@ impl Identity {
         parsed.is_ok_and(|parsed| verify_server_name(&parsed, &name).is_ok())
     }
 
-    /// Whether the certificate, which vouches for itself, has expired or will within a time. One that
-    /// is not valid yet has not.
+    /// Whether the certificate has expired or will within a time. One that is not valid yet has not.
     #[must_use]
     pub fn expires_within(&self, now: DateTime<Local>, time: Duration) -> bool {
+        matches!(self.flaw(now + time), Some(Flaw::Expired(_)))
+    }
+
+    /// Why clients that know that time refuse the certificate, be it vouched for or not.
+    #[must_use]
+    pub fn flaw(&self, now: DateTime<Local>) -> Option<Flaw> {
         let since = Duration::from_secs(now.timestamp().try_into().unwrap_or(0));
-        let at = UnixTime::since_unix_epoch(since + time);
-        let (Ok(name), Some(own)) = (ServerName::try_from("localhost"), self.key.cert.first())
-        else {
-            return false;
-        };
+        let at = UnixTime::since_unix_epoch(since);
+        let own = self.key.cert.first()?;
+        let name = ServerName::try_from("localhost").ok()?;
         let mut roots = RootCertStore::empty();
         roots.add_parsable_certificates([own.clone()]);
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider);
-        // Names come after dates.
+        // Dates come first, before names and who vouches for it.
         let verified = verifier
             .build()
-            .map(|verifier| verifier.verify_server_cert(own, &[], &name, &[], at));
-        matches!(
-            verified,
-            Ok(Err(Error::InvalidCertificate(
-                CertificateError::Expired | CertificateError::ExpiredContext { .. }
-            )))
-        )
+            .ok()?
+            .verify_server_cert(own, &[], &name, &[], at);
+        match verified {
+            Err(Error::InvalidCertificate(CertificateError::ExpiredContext {
+                not_after, ..
+            })) => Some(Flaw::Expired(date(not_after)?)),
+            Err(Error::InvalidCertificate(CertificateError::NotValidYetContext {
+                not_before,
+                ..
+            })) => Some(Flaw::NotYet(date(not_before)?)),
+            _ => None,
+        }
     }
 }
 
@@ -193,6 +201,22 @@ fn is_encrypted(pem: &[u8]) -> bool {
     lines.any(|line| {
         line == b"-----BEGIN ENCRYPTED PRIVATE KEY-----" || line == b"Proc-Type: 4,ENCRYPTED"
     })
+}
+
+/// What is wrong with a certificate's dates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Flaw {
+    /// It has expired.
+    #[error("expired on {}", .0.format("%Y-%m-%d, %H:%M"))]
+    Expired(DateTime<Local>),
+    /// It is of use later.
+    #[error("is not valid before {}", .0.format("%Y-%m-%d, %H:%M"))]
+    NotYet(DateTime<Local>),
+}
+
+fn date(time: UnixTime) -> Option<DateTime<Local>> {
+    let seconds = time.as_secs().try_into().ok()?;
+    Some(DateTime::from_timestamp(seconds, 0)?.with_timezone(&Local))
 }
 
 /// Makes a certificate that vouches for itself, and its key, both PEM. It is for these names and
@@ -275,6 +299,33 @@ mod tests {
             let month = Duration::from_secs(30 * 24 * 3600);
             let expires = identity.expires_within((now - month).into(), month);
             assert_eq!(expires, expected, "a month before {day}");
+        }
+    }
+
+    #[test]
+    fn dates_are_told_whoever_vouches_for_it() {
+        let (key, authority) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
+        let mut params = CertificateParams::new(vec!["mx.example".to_owned()]).unwrap();
+        params.not_before = rcgen::date_time_ymd(2026, 3, 5);
+        params.not_after = rcgen::date_time_ymd(2026, 6, 3);
+        let issuer = CertificateParams::new(vec!["authority.example".to_owned()]).unwrap();
+        let issuer = rcgen::Issuer::new(issuer, authority);
+        let certificate = params.signed_by(&key, &issuer).unwrap().pem();
+        let key = key.serialize_pem();
+        let identity = Identity::from_pem(certificate.as_bytes(), key.as_bytes()).unwrap();
+        let day = |day: &str| {
+            let day: chrono::NaiveDate = day.parse().unwrap();
+            DateTime::<Local>::from(day.and_time(chrono::NaiveTime::MIN).and_utc())
+        };
+        let (from, to) = (day("2026-03-05"), day("2026-06-03"));
+        for (now, expected) in [
+            ("1970-01-01", Some(Flaw::NotYet(from))),
+            ("2026-03-04", Some(Flaw::NotYet(from))),
+            ("2026-03-06", None),
+            ("2026-06-02", None),
+            ("2026-06-04", Some(Flaw::Expired(to))),
+        ] {
+            assert_eq!(identity.flaw(day(now)), expected, "{now}");
         }
     }
 

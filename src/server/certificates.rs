@@ -13,7 +13,7 @@ use chrono::Datelike as _;
 use crate::clock;
 use crate::disk::{self, Disk};
 use crate::maillog::Log;
-use crate::net::certificate::{Identity, IdentityError, self_signed};
+use crate::net::certificate::{Flaw, Identity, IdentityError, self_signed};
 use crate::net::tls::Identities;
 
 /// Where the certificate of our own making is kept in the mail root. Anybody may have it.
@@ -69,6 +69,8 @@ pub struct PemFiles {
     key: PathBuf,
     identity: Arc<Identity>,
     stamps: Option<[Stamp; 2]>,
+    /// What is wrong with its dates, as far as that was told.
+    flaw: Option<Flaw>,
 }
 
 /// A file as it was: equal as long as nobody wrote to it or put another in its place.
@@ -90,6 +92,7 @@ impl PemFiles {
             key: key.to_owned(),
             identity: Arc::new(identity),
             stamps,
+            flaw: None,
         })
     }
 
@@ -99,6 +102,19 @@ impl PemFiles {
         let status = fs::metadata(&self.key);
         let is_exposed = status.is_ok_and(|status| status.mode() & EXPOSING_MODE != 0);
         is_exposed.then_some(self.key.as_path())
+    }
+
+    /// Tells of dates that make clients refuse the certificate, once: whoever renews it should hear
+    /// of that before they do.
+    fn tell_flaw(&mut self, log: &Log) {
+        let flaw = self.identity.flaw(clock::now());
+        if let Some(new) = flaw.filter(|_| flaw != self.flaw) {
+            let certificate = self.certificate.display();
+            log.warning(&format!(
+                "the certificate in `{certificate}` {new}; it is shown all the same, and clients refuse it"
+            ));
+        }
+        self.flaw = flaw;
     }
 }
 
@@ -112,7 +128,8 @@ pub struct Renewable {
 impl Renewable {
     /// Begins with what was read. What is renewed, or fails to be, is logged.
     #[must_use]
-    pub fn new(files: PemFiles, log: Log) -> Self {
+    pub fn new(mut files: PemFiles, log: Log) -> Self {
+        files.tell_flaw(&log);
         let files = Mutex::new((files, Instant::now()));
         Self { files, log }
     }
@@ -141,6 +158,8 @@ impl Identities for Renewable {
                 }
             }
         }
+        // A certificate that nobody renewed expires while the server runs.
+        files.tell_flaw(&self.log);
         Arc::clone(&files.identity)
     }
 }

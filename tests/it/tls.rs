@@ -819,6 +819,29 @@ fn the_readmes_hook_hands_what_is_renewed_to_the_servers_user() {
 }
 
 #[test]
+fn a_certificate_that_clients_refuse_for_its_dates_is_told_of() {
+    let sandbox = Sandbox::lab();
+    let pair = Pair::new(&sandbox, &["localhost"], 2001);
+    let server = sandbox.serve(&pair.flags());
+    let file = pair.certificate.display();
+    let expired = format!("the certificate in `{file}` expired on 2011-12-3");
+    until("the log tells", || server.log().contains(&expired));
+    let port = server.address().port();
+    pair.renew(&["localhost"], 2100);
+    let early = format!("the certificate in `{file}` is not valid before ");
+    until("the log tells of the new one", || {
+        send(&sandbox, port, &pair.ca(), MAIL).code(76);
+        server.log().contains(&early)
+    });
+    pair.renew(&["localhost"], 2026);
+    until("the good one is shown", || {
+        send(&sandbox, port, &pair.ca(), MAIL).code == 0
+    });
+    let log = server.terminate().log;
+    assert_eq!(log.matches("clients refuse it").count(), 2, "{log}");
+}
+
+#[test]
 fn what_cannot_be_shown_is_told_at_the_start() {
     let sandbox = Sandbox::lab();
     let pair = Pair::new(&sandbox, &["localhost"], 2026);
