@@ -121,6 +121,11 @@ impl Reply {
         Self::err("", "nothing may follow STLS before its answer, closing");
     /// A login on a connection that others may read.
     pub const NEEDS_TLS: Self = Self::err("", "encryption required to log in, STLS first");
+    /// The same where TLS cannot begin.
+    pub const NO_LOGIN_WITHOUT_TLS: Self = Self::err(
+        "",
+        "logins from other machines need TLS, and there is none here",
+    );
     /// ADDU without a name.
     pub const ADDU_SYNTAX: Self = Self::err("", "Syntax: ADDU userid");
     /// AUTH without a mechanism, or with more than a response.

@@ -448,7 +448,11 @@ impl Session {
             (Stage::Authorization(_), Command::User(_) | Command::Pass(_) | Command::Auth(..))
                 if !self.may_log_in() =>
             {
-                self.refuse_command(Reply::NEEDS_TLS);
+                self.refuse_command(if self.settings.has_tls {
+                    Reply::NEEDS_TLS
+                } else {
+                    Reply::NO_LOGIN_WITHOUT_TLS
+                });
             }
             (Stage::Authorization(Some(user)), Command::Pass(password)) => {
                 self.ask(Question::Login(Login { user, password }), Pending::Login);
@@ -1566,6 +1570,18 @@ mod tests {
     #[test]
     fn passwords_are_for_tls_only() {
         let mut secured = Secured::new(false);
+        let settings = Settings {
+            has_tls: false,
+            ..(*secured.session.settings).clone()
+        };
+        let with_tls = std::mem::replace(&mut secured.session.settings, settings.into());
+        // Nobody is sent to what there is not.
+        assert_eq!(
+            secured.say("USER andrew\r\nSTLS\r\n"),
+            "-ERR logins from other machines need TLS, and there is none here\r\n\
+             -ERR STLS is not offered\r\n"
+        );
+        secured.session.settings = with_tls;
         let said = secured.say("CAPA\r\n");
         assert!(said.contains("\r\nSTLS\r\n"), "{said}");
         assert!(

@@ -191,6 +191,12 @@ impl Reply {
         "5.7.11",
         "Encryption required to log in, STARTTLS first",
     );
+    /// The same where TLS cannot begin.
+    pub const NO_LOGIN_WITHOUT_TLS: Self = Self::fixed(
+        538,
+        "5.7.11",
+        "Logins from other machines need TLS, and there is none here",
+    );
 
     /// Unknown user and wrong password alike.
     pub const BAD_CREDENTIALS: Self =

@@ -481,7 +481,14 @@ impl Session {
             (stage, Command::StartTls) => self.start_tls(stage),
 
             (stage, Command::Auth(..)) if !self.channel.may_carry_passwords() => {
-                self.keep(stage, Reply::NEEDS_TLS);
+                self.keep(
+                    stage,
+                    if self.settings.has_tls {
+                        Reply::NEEDS_TLS
+                    } else {
+                        Reply::NO_LOGIN_WITHOUT_TLS
+                    },
+                );
             }
             (stage @ Stage::Mail(_), Command::Auth(..)) => {
                 self.keep(stage, Reply::AUTH_IN_TRANSACTION);
@@ -1257,6 +1264,18 @@ mod tests {
     #[test]
     fn passwords_are_for_tls_only() {
         let mut play = Play::over(Channel::Open);
+        let settings = Settings {
+            has_tls: false,
+            ..(*play.session.settings).clone()
+        };
+        let with_tls = std::mem::replace(&mut play.session.settings, settings.into());
+        // Nobody is sent to what there is not.
+        assert_eq!(
+            play.say("AUTH PLAIN\r\nSTARTTLS\r\n"),
+            "538 5.7.11 Logins from other machines need TLS, and there is none here\r\n\
+             502 5.5.1 TLS is not available\r\n"
+        );
+        play.session.settings = with_tls;
         let said = play.say("EHLO client.example\r\n");
         assert!(
             said.contains("STARTTLS") && !said.contains("AUTH"),
