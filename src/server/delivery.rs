@@ -168,6 +168,11 @@ impl Office {
                 .any(|domain| domain.eq_ignore_ascii_case(address.domain()))
     }
 
+    /// The host's own postmaster, for whom it takes mail whatever its domains are (RFC 5321 §4.5.1).
+    fn is_our_postmaster(&self, address: &Address) -> bool {
+        is_postmaster(address) && address.domain().eq_ignore_ascii_case(&self.hostname)
+    }
+
     /// The user that an address belongs to: the local part, or what stands before its `+`.
     fn user_of(&self, address: &Address) -> Result<Option<UserName>, CredentialsError> {
         let name = address.local_part();
@@ -180,7 +185,12 @@ impl Office {
     fn recipient(&self, path: &ForwardPath) -> Result<Answer, CredentialsError> {
         let found = match path {
             ForwardPath::Postmaster => self.postmaster()?,
-            ForwardPath::Address(address) if !self.is_ours(address) => return Ok(Answer::NotOurs),
+            ForwardPath::Address(address) if !self.is_ours(address) => {
+                if !self.is_our_postmaster(address) {
+                    return Ok(Answer::NotOurs);
+                }
+                self.postmaster()?
+            }
             ForwardPath::Address(address) => match self.user_of(address)? {
                 None if is_postmaster(address) => self.postmaster()?,
                 None => self.catch_all()?,
@@ -228,6 +238,8 @@ impl Office {
                 }
                 owner => owner,
             }
+        } else if self.is_our_postmaster(address) {
+            self.postmaster()?
         } else {
             None
         };

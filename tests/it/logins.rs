@@ -351,7 +351,8 @@ fn guesses_on_many_connections_at_once_gain_nothing() {
 #[test]
 fn no_stranger_sends_as_a_local_user_however_it_is_spelled() {
     let sandbox = Sandbox::lab();
-    let flags = ["--domain", "example.org", "--domain", "home.arpa"];
+    let domains = ["--domain", "example.org", "--domain", "home.arpa"];
+    let flags = [&domains[..], &["--hostname", "mail.example.org"]].concat();
     let Some((_server, address)) = open_server(&sandbox, &flags) else {
         return;
     };
@@ -370,6 +371,7 @@ fn no_stranger_sends_as_a_local_user_however_it_is_spelled() {
         ),
         ("<postmaster@example.org>", "530 5.7.0"),
         ("<PostMaster@Home.arpa>", "530 5.7.0"),
+        ("<postmaster@MAIL.example.org>", "530 5.7.0"),
         // No addresses at all.
         ("<andrew@example.org.>", "501 5.1.7"),
         ("<andrew@example..org>", "501 5.1.7"),

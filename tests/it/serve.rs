@@ -701,7 +701,8 @@ fn catch_all_takes_mail_for_unknown_users() {
 #[test]
 fn other_domains_are_refused_when_ours_are_named() {
     let sandbox = Sandbox::lab();
-    let server = sandbox.serve(&["--domain", "our.example", "--domain", "ours.example"]);
+    let flags = ["--domain", "our.example", "--domain", "ours.example"];
+    let server = sandbox.serve(&[&flags[..], &["--hostname", "mail.our.example"]].concat());
     let mut smtp = server.hello();
     smtp.ask("MAIL FROM:<x@elsewhere.example>", "250 2.1.0");
     smtp.ask("RCPT TO:<andrew@elsewhere.example>", "550 5.7.1");
@@ -711,6 +712,10 @@ fn other_domains_are_refused_when_ours_are_named() {
     smtp.ask("RCPT TO:<fourouzan@ours.example>", "250 2.1.5");
     smtp.ask("RCPT TO:<postmaster>", "250 2.1.5");
     smtp.ask("RCPT TO:<postmaster@our.example>", "250 2.1.5");
+    // The host has a postmaster, and is no domain of ours for all that.
+    smtp.ask("RCPT TO:<PostMaster@Mail.Our.Example>", "250 2.1.5");
+    smtp.ask("RCPT TO:<andrew@mail.our.example>", "550 5.7.1");
+    smtp.ask("RCPT TO:<postmaster@elsewhere.example>", "550 5.7.1");
 }
 
 #[test]
