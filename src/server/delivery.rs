@@ -18,7 +18,7 @@ use crate::net::drive::Owner;
 use crate::sasl::Mechanism;
 use crate::smtp::Event;
 use crate::smtp::command::Command;
-use crate::smtp::reply::Severity;
+use crate::smtp::reply::{Reply, Severity};
 use crate::smtp::server::{Answer, Delivery, Question, Session};
 use crate::user::UserName;
 
@@ -299,6 +299,8 @@ pub struct Clerk {
     spool: Option<Spool>,
     /// What the next reply is to, for the log.
     said: Said,
+    /// The last MAIL was refused, so that what was sent ahead behind it is refused too.
+    is_sender_refused: bool,
 }
 
 /// Something a client said, written out only when somebody wants to know.
@@ -329,6 +331,7 @@ impl Clerk {
             visitor: Visitor::new(log, peer),
             spool: None,
             said: Said::Text(""),
+            is_sender_refused: false,
         }
     }
 
@@ -462,6 +465,28 @@ impl Clerk {
         self.visitor.log.failed(what, error);
         Answer::TryLater
     }
+
+    /// Logs a reply: a refusal where something is refused, not where that has its consequences.
+    fn replied(&mut self, reply: &Reply) {
+        let is_refused = matches!(reply.severity(), Severity::Transient | Severity::Permanent);
+        let is_consequence = match &self.said {
+            Said::Command(Command::Mail(..)) => {
+                self.is_sender_refused = is_refused;
+                false
+            }
+            Said::Command(Command::Rcpt(..) | Command::Data) => {
+                *reply == Reply::NO_VALID_RECIPIENTS
+                    || self.is_sender_refused
+                        && (*reply == Reply::MAIL_FIRST || *reply == Reply::LOGIN_REQUIRED)
+            }
+            _ => false,
+        };
+        if is_refused && !is_consequence {
+            self.visitor.log.refused(&self.said.to_string(), reply);
+        } else {
+            self.visitor.log.reply(reply);
+        }
+    }
 }
 
 impl Owner<Session> for Clerk {
@@ -515,12 +540,7 @@ impl Owner<Session> for Clerk {
             Event::Content(_) => self.said = Said::Text("(message)"),
             Event::Text(_) | Event::Silence => {}
             Event::Secured(version) => self.visitor.log.secured(version),
-            Event::Reply(reply) => match reply.severity() {
-                Severity::Completed | Severity::Intermediate => self.visitor.log.reply(&reply),
-                Severity::Transient | Severity::Permanent => {
-                    self.visitor.log.refused(&self.said.to_string(), &reply);
-                }
-            },
+            Event::Reply(reply) => self.replied(&reply),
         }
     }
 }

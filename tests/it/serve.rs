@@ -719,6 +719,46 @@ fn other_domains_are_refused_when_ours_are_named() {
 }
 
 #[test]
+fn a_refused_mail_has_one_line_in_the_log() {
+    let sandbox = Sandbox::lab();
+    let server = sandbox.serve(&["--domain", "our.example", "--auth", "required"]);
+    let mail = "MAIL FROM:<andrew@our.example>\r\nRCPT TO:<stallings@our.example>\r\nDATA\r\n";
+    let mut smtp = server.hello();
+    smtp.raw(mail);
+    for _ in 0..3 {
+        smtp.expect("530 5.7.0");
+    }
+    smtp.login("Stallings", "network$ecurity").expect("235");
+    smtp.raw(mail);
+    for reply in ["553 5.7.1", "503 5.5.1", "503 5.5.1"] {
+        smtp.expect(reply);
+    }
+    smtp.raw("MAIL FROM:<stallings@our.example>\r\nRCPT TO:<x@our.example>\r\nDATA\r\n");
+    for reply in ["250", "550 5.1.1", "554 5.5.1"] {
+        smtp.expect(reply);
+    }
+    // Nothing was refused before: this is a mistake.
+    smtp.ask("RSET", "250");
+    smtp.ask("DATA", "503 5.5.1");
+    smtp.ask("QUIT", "221");
+    let log = server.terminate().log;
+    let refused = log
+        .lines()
+        .filter_map(|line| Some(line.split_once("refused command=")?.1));
+    assert_eq!(
+        refused.collect::<Vec<_>>(),
+        [
+            "\"MAIL FROM:<andrew@our.example>\" reply=\"530 5.7.0 Authentication required\"",
+            "\"MAIL FROM:<andrew@our.example>\" reply=\"553 5.7.1 Sender is not the address of \
+             the user who logged in\"",
+            "\"RCPT TO:<x@our.example>\" reply=\"550 5.1.1 No such user here\"",
+            "DATA reply=\"503 5.5.1 Send MAIL first\"",
+        ],
+        "{log}"
+    );
+}
+
+#[test]
 fn user_added_while_the_server_runs_gets_mail_and_may_log_in() {
     let sandbox = Sandbox::lab();
     let server = sandbox.serve(&[]);
