@@ -126,9 +126,13 @@ impl Log {
         self.line(Level::Mail, format_args!("stopped"));
     }
 
-    /// A connection was turned away.
-    pub fn turned_away(&self, peer: SocketAddr) {
-        self.line(Level::Mail, format_args!("turned-away peer={peer}"));
+    /// A connection was turned away, and why.
+    pub fn turned_away(&self, peer: SocketAddr, reason: &str) {
+        let reason = Value(reason);
+        self.line(
+            Level::Mail,
+            format_args!("turned-away peer={peer} reason={reason}"),
+        );
     }
 
     /// Writes what is waiting, and nothing after it.

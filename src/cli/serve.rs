@@ -98,6 +98,8 @@ pub(crate) struct Args {
     lab: bool,
 
     /// The port for LMTP, over which another mail server hands over mail; 0 is a free one
+    ///
+    /// It is listened on at every `--host`, where whoever can connect may hand over mail.
     #[arg(long, value_name = "PORT", value_parser = lmtp_port)]
     lmtp_port: Option<u16>,
 
@@ -173,9 +175,6 @@ enum Auth {
 /// Runs `minismtp serve`.
 pub(super) fn run(args: &Args, global: &Global, out: &mut Output) -> Result<(), Failure> {
     let listeners = listeners(args)?;
-    warn_of_lab(args, &listeners, out);
-    warn_of_clear_text(args, &listeners, out);
-    warn_of_root(args, &listeners, out);
     let root = global.root()?;
     let files = args.certificate.files()?;
     let sockets = match &args.user {
@@ -188,13 +187,18 @@ pub(super) fn run(args: &Args, global: &Global, out: &mut Output) -> Result<(), 
     };
     let disk = root.open()?;
     let credentials = Arc::new(CredentialsFile::new(Arc::clone(&disk)));
+    // It has a thread, so root is given up by then.
     let log = Log::new(level(global), Box::new(io::stderr()));
+    warn_of_lab(args, &listeners, &log);
+    warn_of_clear_text(args, &listeners, &log);
+    warn_of_lmtp(&listeners, &log);
+    warn_of_root(args, &listeners, &log);
     check_users(&*credentials, args, &log)?;
     if credentials.is_exposed()? {
         let file = root.path().join(CREDENTIALS_FILE);
         log.warning(&super::users::exposed(&file));
     }
-    let handles = Handles::share(args.max_connections, out);
+    let handles = Handles::share(args.max_connections, &log);
 
     let runtime = runtime().map_err(|error| {
         Failure::new(ExitStatus::Internal, format_args!("cannot start: {error}"))
@@ -334,41 +338,70 @@ fn check_users(credentials: &dyn Credentials, args: &Args, log: &Log) -> Result<
 }
 
 /// In the lab everybody is trusted; on a network that may be more people than meant.
-fn warn_of_lab(args: &Args, listeners: &[(Protocol, SocketAddr)], out: &mut Output) {
-    let open = listeners
-        .iter()
-        .find(|(protocol, address)| *protocol == Protocol::Pop3 && !is_local(*address));
-    if let Some((_, address)) = open.filter(|_| args.lab) {
-        out.warning(format_args!(
+fn warn_of_lab(args: &Args, listeners: &[(Protocol, SocketAddr)], log: &Log) {
+    let open = open(listeners, |protocol| protocol == Protocol::Pop3);
+    if let Some(address) = open.filter(|_| args.lab) {
+        log.warning(&format!(
             "`--lab` on {address}: whoever can connect reads, deletes and sends everybody's mail \
              without a password"
         ));
     }
 }
 
-/// Others cannot log in without TLS, and where mail is read nothing can be done without a login.
-fn warn_of_clear_text(args: &Args, listeners: &[(Protocol, SocketAddr)], out: &mut Output) {
+/// Others cannot log in without TLS, and where mail is read, or only users may send, nothing can be
+/// done without a login. Where they can, everybody on the way reads their passwords.
+fn warn_of_clear_text(args: &Args, listeners: &[(Protocol, SocketAddr)], log: &Log) {
     let certificate = &args.certificate;
-    let is_open = |(protocol, address): &&(Protocol, SocketAddr)| {
-        *protocol == Protocol::Pop3 && !is_local(*address)
-    };
-    if args.lab || certificate.is_given() || certificate.insecure_auth {
+    if certificate.insecure_auth {
+        if let Some(address) = open(listeners, |protocol| !protocol.is_under_tls()) {
+            log.warning(&format!(
+                "`--insecure-auth` on {address}: passwords from other machines may come in clear, for \
+                 others on the way to read"
+            ));
+        }
         return;
     }
-    if let Some((_, address)) = listeners.iter().find(is_open) {
-        out.warning(format_args!(
+    if certificate.is_given() {
+        return;
+    }
+    let needs_login = |protocol| match protocol {
+        Protocol::Pop3 | Protocol::Pop3s => !args.lab,
+        Protocol::Lmtp | Protocol::Smtp | Protocol::Smtps => args.auth == Auth::Required,
+    };
+    if let Some(address) = open(listeners, needs_login) {
+        log.warning(&format!(
             "nobody can log in to {address} from another machine, since there is no TLS; \
              `--tls self-signed` makes a certificate"
         ));
     }
 }
 
-/// Who finds a hole in a server has what its user has.
-fn warn_of_root(args: &Args, listeners: &[(Protocol, SocketAddr)], out: &mut Output) {
-    let is_open = |(_, address): &(_, SocketAddr)| !is_local(*address);
-    if args.user.is_none() && privileges::is_root() && listeners.iter().any(is_open) {
-        out.warning("running as root; `--user NAME` runs as another user once the ports are bound");
+/// LMTP is for mail servers nearby (RFC 2033 §5).
+fn warn_of_lmtp(listeners: &[(Protocol, SocketAddr)], log: &Log) {
+    if let Some(address) = open(listeners, |protocol| protocol == Protocol::Lmtp) {
+        log.warning(&format!(
+            "`--lmtp-port` on {address}: whoever can connect may hand over mail; `--lmtp-socket PATH` \
+             is for this machine alone"
+        ));
     }
+}
+
+/// Who finds a hole in a server has what its user has.
+fn warn_of_root(args: &Args, listeners: &[(Protocol, SocketAddr)], log: &Log) {
+    if args.user.is_none() && privileges::is_root() && open(listeners, |_| true).is_some() {
+        log.warning("running as root; `--user NAME` runs as another user once the ports are bound");
+    }
+}
+
+/// The first address that other machines may reach, and that is for such a protocol.
+fn open(
+    listeners: &[(Protocol, SocketAddr)],
+    is_meant: impl Fn(Protocol) -> bool,
+) -> Option<SocketAddr> {
+    listeners
+        .iter()
+        .find(|(protocol, address)| is_meant(*protocol) && !is_local(*address))
+        .map(|(_, address)| *address)
 }
 
 /// Takes the ports that root may take, and gives root up.
@@ -431,7 +464,7 @@ struct Handles {
 
 impl Handles {
     /// As many connections as were asked for, or as there can be.
-    fn share(asked: Option<usize>, out: &mut Output) -> Self {
+    fn share(asked: Option<usize>, log: &Log) -> Self {
         let wanted = asked.unwrap_or(CONNECTIONS_MAX);
         let needed = (wanted + MAILBOXES_MAX) as u64 + OTHER_FILES;
         let limit = getrlimit(Resource::Nofile);
@@ -448,9 +481,10 @@ impl Handles {
         let handles = usize::try_from(handles.saturating_sub(OTHER_FILES)).unwrap_or(usize::MAX);
         let mailboxes = (handles / 4).clamp(1, MAILBOXES_MAX);
         let connections = wanted.min(handles - handles.min(mailboxes)).max(1);
-        if asked.is_some() && connections < wanted {
-            out.warning(format_args!(
-                "only {connections} connections at once: the system allows no more open files"
+        if connections < wanted {
+            log.warning(&format!(
+                "{connections} at once is all the connections there can be, not {wanted}: the system \
+                 allows no more open files (`ulimit -n`)"
             ));
         }
         Self {

@@ -475,7 +475,13 @@ fn turn_away(
     shared: &Shared,
     full: Full,
 ) {
-    shared.office.log().turned_away(peer);
+    shared.office.log().turned_away(
+        peer,
+        match full {
+            Full::All => "too many connections",
+            Full::Address => "too many connections from this address",
+        },
+    );
     let Some(outside) = shared.places.take_outside() else {
         return;
     };

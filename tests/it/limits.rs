@@ -34,6 +34,9 @@ fn connections_of_one_address_are_limited_but_for_this_machine() {
     until("the place is free again", || {
         Smtp::connect(other).reply().code() == 220
     });
+    let told = "reason=\"too many connections from this address\"\n";
+    let log = server.terminate().log;
+    assert!(log.contains(told), "{log}");
 }
 
 #[test]

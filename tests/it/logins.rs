@@ -759,7 +759,7 @@ fn root_is_warned_when_others_can_connect() {
         return;
     }
     let sandbox = Sandbox::lab();
-    let told = "warning: running as root; `--user NAME`";
+    let told = " warning \"running as root; `--user NAME`";
     let log = sandbox.serve(&["--host", "0.0.0.0"]).terminate().log;
     assert!(log.contains(told), "{log}");
     let log = sandbox.serve(&[]).terminate().log;

@@ -505,7 +505,7 @@ fn by_session(lines: &[String]) -> BTreeMap<String, Vec<String>> {
 /// The lines of what was shown, but for what only root is told.
 fn lines(text: &str) -> Vec<String> {
     text.lines()
-        .filter(|line| !line.starts_with("warning: running as root; "))
+        .filter(|line| !line.contains(" warning \"running as root; "))
         .map(str::to_owned)
         .collect()
 }

@@ -1004,6 +1004,70 @@ pub(crate) fn own_address() -> Option<IpAddr> {
 }
 
 #[test]
+fn what_a_network_may_do_or_cannot_is_told_at_the_start() {
+    let sandbox = Sandbox::lab();
+    let no_login = "nobody can log in to 0.0.0.0:";
+    let clear = "`--insecure-auth` on 0.0.0.0:";
+    let lmtp = "`--lmtp-port` on 0.0.0.0:";
+    let open = ["--host", "127.0.0.1", "--host", "0.0.0.0"];
+    for (hosts, flags, expected) in [
+        // Mail from other servers needs no login.
+        (&open[2..], &[][..], None),
+        (&open[2..], &["--auth", "required"], Some(no_login)),
+        (&open[..2], &["--auth", "required"], None),
+        (&open[2..], &["--pop3-port", "0"], Some(no_login)),
+        (&open[..2], &["--pop3-port", "0"], None),
+        (&open[2..], &["--insecure-auth"], Some(clear)),
+        (&open[..2], &["--insecure-auth"], None),
+        (
+            &open,
+            &["--tls", "self-signed", "--insecure-auth"],
+            Some(clear),
+        ),
+        (
+            &open[2..],
+            &["--tls", "self-signed", "--auth", "required"],
+            None,
+        ),
+        (&open[2..], &["--lmtp-port", "0"], Some(lmtp)),
+        (&open[..2], &["--lmtp-port", "0"], None),
+    ] {
+        let log = sandbox.serve(&[hosts, flags].concat()).terminate().log;
+        let warnings = log
+            .lines()
+            .filter_map(|line| line.split_once(" warning \""));
+        let warnings: Vec<&str> = warnings
+            .map(|(_, warning)| warning)
+            .filter(|warning| !warning.starts_with("running as root"))
+            .collect();
+        match expected {
+            None => assert!(warnings.is_empty(), "{hosts:?} {flags:?}: {log}"),
+            Some(expected) => {
+                assert_eq!(warnings.len(), 1, "{hosts:?} {flags:?}: {log}");
+                assert!(warnings[0].starts_with(expected), "{log}");
+            }
+        }
+    }
+}
+
+#[test]
+fn fewer_connections_than_there_should_be_are_told_of() {
+    let sandbox = Sandbox::lab();
+    let mut command = Command::new("sh");
+    let binary = env!("CARGO_BIN_EXE_minismtp");
+    command.args([
+        "-c",
+        &format!("ulimit -n 200; exec {binary} serve --port 0"),
+    ]);
+    command.env("MINISMTP_ROOT", sandbox.root());
+    let log = Server::start(command).terminate().log;
+    assert!(
+        log.contains("all the connections there can be, not 10000"),
+        "{log}"
+    );
+}
+
+#[test]
 fn required_login_is_required_for_mail_only() {
     let sandbox = Sandbox::lab();
     let server = sandbox.serve(&["--auth", "required"]);
