@@ -186,9 +186,11 @@ pub(super) fn run(args: &Args, global: &Global, out: &mut Output) -> Result<(), 
         None => None,
     };
     let disk = root.open()?;
-    let credentials = Arc::new(CredentialsFile::new(Arc::clone(&disk)));
     // It has a thread, so root is given up by then.
     let log = Log::new(level(global), Box::new(io::stderr()));
+    let reporter = log.clone();
+    let credentials = CredentialsFile::new(Arc::clone(&disk));
+    let credentials = Arc::new(credentials.reporting(move |what| reporter.warning(what)));
     warn_of_lab(args, &listeners, &log);
     warn_of_clear_text(args, &listeners, &log);
     warn_of_lmtp(&listeners, &log);
@@ -317,9 +319,6 @@ fn level(global: &Global) -> Level {
 
 /// Finds out now what would else be found out with the first mail.
 fn check_users(credentials: &dyn Credentials, args: &Args, log: &Log) -> Result<(), Failure> {
-    for warning in credentials.warnings()? {
-        log.warning(&warning.to_string());
-    }
     if credentials.list()?.is_empty() {
         log.warning(if args.lab {
             "there are no users yet; `ADDU NAME` or `minismtp users add NAME` makes one"

@@ -59,6 +59,18 @@ pub struct CredentialsFile {
     parsed: Mutex<Option<(Status, Arc<Users>)>>,
     /// What stands in the file of salts.
     salts: OnceLock<[u8; 32]>,
+    report: Report,
+    /// The skipped lines that were reported last.
+    reported: Mutex<Vec<Warning>>,
+}
+
+/// Hears of lines that are skipped.
+struct Report(Box<dyn Fn(&str) + Send + Sync>);
+
+impl std::fmt::Debug for Report {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Report")
+    }
 }
 
 impl CredentialsFile {
@@ -69,7 +81,29 @@ impl CredentialsFile {
             disk,
             parsed: Mutex::new(None),
             salts: OnceLock::new(),
+            report: Report(Box::new(|_| ())),
+            reported: Mutex::new(Vec::new()),
         }
+    }
+
+    /// Reports the lines that are skipped, when they are first read and when others are after a
+    /// change, since whoever wrote them is not there to be told.
+    #[must_use]
+    pub fn reporting(mut self, report: impl Fn(&str) + Send + Sync + 'static) -> Self {
+        self.report = Report(Box::new(report));
+        self
+    }
+
+    fn report(&self, warnings: &[Warning]) {
+        let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
+        if *reported == warnings {
+            return;
+        }
+        let path = self.disk.show(Path::new(CREDENTIALS_FILE));
+        for warning in warnings {
+            (self.report.0)(&format!("`{}`: {warning}; it is skipped", path.display()));
+        }
+        *reported = warnings.to_vec();
     }
 
     /// The users as the file has them now.
@@ -91,6 +125,7 @@ impl CredentialsFile {
         // The status is older than the text: a change in between is seen at the next call.
         let settled = has_settled(&status, SystemTime::now());
         let users = Arc::new(self.parse(&self.read()?)?);
+        self.report(&users.warnings);
         *self.parsed.lock().unwrap_or_else(PoisonError::into_inner) =
             settled.then(|| (status, Arc::clone(&users)));
         Ok(users)

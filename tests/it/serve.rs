@@ -12,7 +12,7 @@ use std::thread;
 
 use rustix::process::Signal;
 
-use crate::sandbox::{Sandbox, Server, masked, run, until};
+use crate::sandbox::{LAB, Sandbox, Server, masked, run, until};
 use crate::smtp::{Smtp, plain};
 
 const NITC: &str = "From: stallings@localhost\nTo: andrew@localhost\nSubject: SMTP Experiment\n\n\
@@ -1068,6 +1068,30 @@ fn fewer_connections_than_there_should_be_are_told_of() {
 }
 
 #[test]
+fn lines_of_the_credentials_that_are_skipped_are_told_of_once_for_each_change() {
+    let sandbox = Sandbox::lab();
+    let file = sandbox.path("logincred.txt");
+    fs::write(&file, format!("{LAB}no comma\n")).unwrap();
+    let server = sandbox.serve(&[]);
+    let mut smtp = server.hello();
+    smtp.ask("MAIL FROM:<a@b.example>", "250");
+    smtp.ask("RCPT TO:<andrew@localhost>", "250");
+    fs::write(&file, format!("{LAB}no comma\nNobody,two words\n")).unwrap();
+    for _ in 0..3 {
+        smtp.ask("RCPT TO:<andrew@localhost>", "250");
+        smtp.ask("RCPT TO:<nobody@localhost>", "550 5.1.1");
+    }
+    fs::write(&file, LAB).unwrap();
+    smtp.ask("RCPT TO:<andrew@localhost>", "250");
+    let log = server.terminate().log;
+    let told = |line| {
+        log.matches(&format!("logincred.txt`: line {line} "))
+            .count()
+    };
+    assert_eq!((told(4), told(5)), (2, 1), "{log}");
+}
+
+#[test]
 fn required_login_is_required_for_mail_only() {
     let sandbox = Sandbox::lab();
     let server = sandbox.serve(&["--auth", "required"]);
@@ -1611,10 +1635,7 @@ fn names_that_differ_only_in_case_are_78() {
 #[test]
 fn bad_line_in_the_credentials_is_reported_and_skipped() {
     let sandbox = Sandbox::lab();
-    let file = format!(
-        "no comma here\r\n\r\n{}bad name,x\n../x,y\nlast,word",
-        crate::sandbox::LAB
-    );
+    let file = format!("no comma here\r\n\r\n{}bad name,x\n../x,y\nlast,word", LAB);
     sandbox.write_users(&file);
     let server = sandbox.serve(&[]);
     server.deliver(
@@ -1634,7 +1655,7 @@ fn bad_line_in_the_credentials_is_reported_and_skipped() {
 #[test]
 fn credentials_with_crlf_line_ends_are_read() {
     let sandbox = Sandbox::lab();
-    let file = crate::sandbox::LAB.replace('\n', "\r\n");
+    let file = LAB.replace('\n', "\r\n");
     fs::write(sandbox.path("logincred.txt"), file).unwrap();
     let server = sandbox.serve(&[]);
     server
