@@ -138,8 +138,11 @@ impl Reply {
     /// A command of SMTP that this server does not have.
     pub const NOT_IMPLEMENTED: Self = Self::fixed(502, "5.5.1", "Command not implemented");
     /// A mechanism that this server does not have.
-    pub const NO_SUCH_MECHANISM: Self =
-        Self::fixed(504, "5.5.4", "Mechanism not supported, use PLAIN or LOGIN");
+    pub const NO_SUCH_MECHANISM: Self = Self::fixed(
+        504,
+        "5.5.4",
+        "Mechanism not supported, EHLO lists those that are",
+    );
 
     /// Before EHLO.
     pub const HELLO_FIRST: Self = Self::fixed(503, "5.5.1", "Send EHLO or HELO first");
