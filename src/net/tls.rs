@@ -130,7 +130,7 @@ pub enum Failure {
     #[error("the peer does not speak TLS")]
     NotTls,
     /// Only versions before 1.2, or nothing else in common.
-    #[error("the peer has no version or cipher of TLS that is safe")]
+    #[error("the peer has no TLS from 1.2 on, or no cipher that is safe")]
     NothingInCommon,
     /// The peer broke off and said why, in the words of TLS.
     #[error("the peer broke off the TLS handshake: {0}")]
@@ -315,7 +315,9 @@ impl Layer {
                 | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig
                 | PeerIncompatible::NoCipherSuitesInCommon
                 | PeerIncompatible::NoKxGroupsInCommon
-                | PeerIncompatible::NoSignatureSchemesInCommon,
+                | PeerIncompatible::NoSignatureSchemesInCommon
+                // Who begins with TLS 1.1 has no such extension.
+                | PeerIncompatible::SignatureAlgorithmsExtensionRequired,
             ) => Failure::NothingInCommon,
             Error::AlertReceived(AlertDescription::Unknown(number)) => {
                 Failure::Alert(format!("alert {number}"))

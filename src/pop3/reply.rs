@@ -168,6 +168,8 @@ impl Reply {
     pub const TOO_MANY_COMMANDS: Self = Self::err("", "too many commands and no login, closing");
     /// A browser or a proxy was talked into connecting here.
     pub const NOT_POP3: Self = Self::err("", "this is a POP3 server, closing");
+    /// A client begins TLS without being asked, and would wait for an answer that never comes.
+    pub const TLS_IN_CLEAR: Self = Self::err("", "TLS does not come first at this port, closing");
 
     const fn ok(text: &'static str) -> Self {
         Self {

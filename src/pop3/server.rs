@@ -28,6 +28,8 @@ use super::reply::{HIDDEN, Reply};
 
 /// What ends the text after SEND.
 const TEXT_END: &[u8] = b"###";
+/// Stands in logs for what nobody can read.
+const TLS_HANDSHAKE: &str = "(TLS handshake)";
 
 /// What a server offers and allows; the same for all its sessions.
 #[derive(Clone, Debug)]
@@ -333,6 +335,12 @@ impl Session {
 
     /// Takes the next line of the input; whether there was one.
     fn take_line(&mut self, now: Instant) -> bool {
+        if !self.has_spoken && self.input.is_at_handshake() {
+            self.events
+                .push_back(Event::Malformed(TLS_HANDSHAKE.to_owned()));
+            self.close(Reply::TLS_IN_CLEAR);
+            return true;
+        }
         let Some(line) = self.input.next_line(self.line_octets_max()) else {
             if self.stopping {
                 self.stage = Stage::Closed;

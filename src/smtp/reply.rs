@@ -65,6 +65,12 @@ impl Reply {
     pub const TOO_MANY_LOGINS: Self = Self::fixed(421, "4.7.0", "Too many failed logins, closing");
     /// A browser or a proxy was talked into connecting here.
     pub const NOT_SMTP: Self = Self::fixed(421, "4.7.0", "This is an SMTP server, closing");
+    /// A client begins TLS without being asked, and would wait for an answer that never comes.
+    pub const TLS_IN_CLEAR: Self = Self::fixed(
+        421,
+        "4.7.0",
+        "TLS does not come first at this port, closing",
+    );
     /// Far over the size limit.
     pub const ENDLESS: Self = Self::fixed(421, "4.7.0", "Message never ends, closing");
 

@@ -21,6 +21,9 @@ use super::extension::Extensions;
 use super::limits;
 use super::reply::{HIDDEN, Reply, Severity};
 
+/// Stands in logs for what nobody can read.
+const TLS_HANDSHAKE: &str = "(TLS handshake)";
+
 /// What a server offers and allows; the same for all its sessions.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -376,6 +379,12 @@ impl Session {
         }
         if self.stopping {
             self.close(Reply::STOPPING);
+            return true;
+        }
+        if self.commands == 0 && self.input.is_at_handshake() {
+            self.events
+                .push_back(Event::Malformed(TLS_HANDSHAKE.to_owned()));
+            self.close(Reply::TLS_IN_CLEAR);
             return true;
         }
         let is_login = matches!(self.stage, Stage::Login(_))

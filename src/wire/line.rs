@@ -95,6 +95,13 @@ impl LineBuffer {
         &self.octets[self.start..]
     }
 
+    /// Whether a TLS handshake stands where a line should begin (RFC 8446 §5.1: a record of type 22,
+    /// version 3.x). It has no line end to wait for.
+    #[must_use]
+    pub fn is_at_handshake(&self) -> bool {
+        self.rest().starts_with(&[22, 3])
+    }
+
     /// Whether nothing waits.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -921,6 +921,27 @@ fn only_safe_versions_are_spoken() {
         "{output:?}"
     );
     send(&sandbox, server.address().port(), &[], MAIL).code(0);
+    let log = server.terminate().log;
+    let told = "closed error=\"the peer has no TLS from 1.2 on";
+    assert_eq!(log.matches(told).count(), 2, "{log}");
+}
+
+#[test]
+fn who_begins_tls_at_a_port_in_clear_is_told_so_at_once() {
+    let sandbox = Sandbox::lab();
+    let server = sandbox.serve_pop3(&[]);
+    let port = server.address().port();
+    // What is said in clear is no TLS to who expects it.
+    send(&sandbox, port, &["--tls", "implicit"], MAIL)
+        .code(76)
+        .stderr_has("does not speak TLS");
+    let mut pop = server.pop3();
+    pop.raw([22, 3]);
+    pop.expect("-ERR TLS does not come first");
+    pop.expect_end();
+    let log = server.terminate().log;
+    let told = "refused command=\"(TLS handshake)\" reply=\"";
+    assert_eq!(log.matches(told).count(), 2, "{log}");
 }
 
 #[test]
