@@ -185,11 +185,12 @@ impl Door {
         let Some(address) = visitor.address() else {
             return Some(Leave::Local);
         };
-        if self.known.take(&(address, user.to_lowercase())) {
+        let user = user.to_lowercase();
+        if self.known.take(&(address, &user)) {
             return Some(Leave::Known);
         }
         let wait = || self.by_address.wait(&address, Instant::now());
-        let turn = self.turns.take(address, || wait().is_some());
+        let turn = self.turns.take(address, user, || wait().is_some());
         let turn = tokio::time::timeout(PATIENCE, turn).await.ok().flatten()?;
         tokio::time::sleep(wait().unwrap_or_default()).await;
         Some(Leave::Turn { _turn: turn })
@@ -204,7 +205,7 @@ impl Door {
 
     fn know(&self, user: &str, visitor: &Visitor) {
         if let Some(address) = visitor.address() {
-            self.known.add(&(address, user.to_lowercase()));
+            self.known.add(&(address, &user.to_lowercase()));
         }
     }
 

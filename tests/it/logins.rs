@@ -318,11 +318,11 @@ fn guesses_on_many_connections_at_once_gain_nothing() {
     std::thread::scope(|scope| {
         // By both protocols, and by SCRAM: proofs that are all ready before the first is judged.
         let guesses: Vec<_> = (0..4)
-            .map(|_| {
+            .map(|number| {
                 let (mut smtp, mut pop) = (hello(address), Pop::connect(pop3));
                 pop.expect("+OK");
-                pop.ask("USER Andrew", "+OK");
-                let first = base64("n,,n=Fourouzan,r=abc");
+                pop.ask(&format!("USER Andrew{number}"), "+OK");
+                let first = base64(format!("n,,n=Fourouzan{number},r=abc"));
                 let challenge = smtp.ask(&format!("AUTH SCRAM-SHA-256 {first}"), "334 ");
                 let challenge = STANDARD.decode(&challenge.lines[0][4..]).unwrap();
                 let challenge = String::from_utf8(challenge).unwrap();

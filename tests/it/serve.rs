@@ -1635,7 +1635,7 @@ fn names_that_differ_only_in_case_are_78() {
 #[test]
 fn bad_line_in_the_credentials_is_reported_and_skipped() {
     let sandbox = Sandbox::lab();
-    let file = format!("no comma here\r\n\r\n{}bad name,x\n../x,y\nlast,word", LAB);
+    let file = format!("no comma here\r\n\r\n{LAB}bad name,x\n../x,y\nlast,word");
     sandbox.write_users(&file);
     let server = sandbox.serve(&[]);
     server.deliver(
