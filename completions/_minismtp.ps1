@@ -47,6 +47,7 @@ Register-ArgumentCompleter -Native -CommandName 'minismtp' -ScriptBlock {
             [CompletionResult]::new('--port', '--port', [CompletionResultType]::ParameterName, 'The port to listen on; 0 is a free one [default: 2525]')
             [CompletionResult]::new('--pop3-port', '--pop3-port', [CompletionResultType]::ParameterName, 'The port for access to mailboxes: POP3, and the verbs of Teena''s lab; 0 is a free one')
             [CompletionResult]::new('--lmtp-port', '--lmtp-port', [CompletionResultType]::ParameterName, 'The port for LMTP, over which another mail server hands over mail; 0 is a free one')
+            [CompletionResult]::new('--lmtp-host', '--lmtp-host', [CompletionResultType]::ParameterName, 'An address or name of this machine to listen on for LMTP; may be given more than once')
             [CompletionResult]::new('--lmtp-socket', '--lmtp-socket', [CompletionResultType]::ParameterName, 'A Unix socket for LMTP')
             [CompletionResult]::new('--smtps-port', '--smtps-port', [CompletionResultType]::ParameterName, 'The port for SMTP under TLS from the first octet; 0 is a free one')
             [CompletionResult]::new('--pop3s-port', '--pop3s-port', [CompletionResultType]::ParameterName, 'The port for access to mailboxes under TLS from the first octet; 0 is a free one')

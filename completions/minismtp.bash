@@ -758,7 +758,7 @@ _minismtp() {
             return 0
             ;;
         minismtp__subcmd__serve)
-            opts="-p -v -q -h --port --pop3-port --lab --lmtp-port --lmtp-socket --smtps-port --pop3s-port --tls-cert --tls-key --tls --insecure-auth --host --domain --catch-all --auth --max-message-size --max-recipients --max-connections --max-connections-per-address --timeout --hostname --user --root --verbose --quiet --color --help"
+            opts="-p -v -q -h --port --pop3-port --lab --lmtp-port --lmtp-host --lmtp-socket --smtps-port --pop3s-port --tls-cert --tls-key --tls --insecure-auth --host --domain --catch-all --auth --max-message-size --max-recipients --max-connections --max-connections-per-address --timeout --hostname --user --root --verbose --quiet --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -777,6 +777,10 @@ _minismtp() {
                     return 0
                     ;;
                 --lmtp-port)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --lmtp-host)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

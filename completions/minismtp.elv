@@ -43,6 +43,7 @@ set edit:completion:arg-completer[minismtp] = {|@words|
             cand --port 'The port to listen on; 0 is a free one [default: 2525]'
             cand --pop3-port 'The port for access to mailboxes: POP3, and the verbs of Teena''s lab; 0 is a free one'
             cand --lmtp-port 'The port for LMTP, over which another mail server hands over mail; 0 is a free one'
+            cand --lmtp-host 'An address or name of this machine to listen on for LMTP; may be given more than once'
             cand --lmtp-socket 'A Unix socket for LMTP'
             cand --smtps-port 'The port for SMTP under TLS from the first octet; 0 is a free one'
             cand --pop3s-port 'The port for access to mailboxes under TLS from the first octet; 0 is a free one'

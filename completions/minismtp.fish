@@ -44,6 +44,7 @@ complete -c minismtp -n "__fish_minismtp_needs_command" -f -a "help" -d 'Print t
 complete -c minismtp -n "__fish_minismtp_using_subcommand serve" -s p -l port -d 'The port to listen on; 0 is a free one [default: 2525]' -r
 complete -c minismtp -n "__fish_minismtp_using_subcommand serve" -l pop3-port -d 'The port for access to mailboxes: POP3, and the verbs of Teena\'s lab; 0 is a free one' -r
 complete -c minismtp -n "__fish_minismtp_using_subcommand serve" -l lmtp-port -d 'The port for LMTP, over which another mail server hands over mail; 0 is a free one' -r
+complete -c minismtp -n "__fish_minismtp_using_subcommand serve" -l lmtp-host -d 'An address or name of this machine to listen on for LMTP; may be given more than once' -r
 complete -c minismtp -n "__fish_minismtp_using_subcommand serve" -l lmtp-socket -d 'A Unix socket for LMTP' -r -F
 complete -c minismtp -n "__fish_minismtp_using_subcommand serve" -l smtps-port -d 'The port for SMTP under TLS from the first octet; 0 is a free one' -r
 complete -c minismtp -n "__fish_minismtp_using_subcommand serve" -l pop3s-port -d 'The port for access to mailboxes under TLS from the first octet; 0 is a free one' -r

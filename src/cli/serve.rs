@@ -98,10 +98,20 @@ pub(crate) struct Args {
     lab: bool,
 
     /// The port for LMTP, over which another mail server hands over mail; 0 is a free one
-    ///
-    /// It is listened on at every `--host`, where whoever can connect may hand over mail.
     #[arg(long, value_name = "PORT", value_parser = lmtp_port)]
     lmtp_port: Option<u16>,
+
+    /// An address or name of this machine to listen on for LMTP; may be given more than once
+    ///
+    /// LMTP is for mail servers nearby, so that `--host` does not count for it. Other machines have
+    /// to log in as with SMTP.
+    #[arg(
+        long,
+        value_name = "HOST",
+        default_value = "127.0.0.1",
+        requires = "lmtp_port"
+    )]
+    lmtp_host: Vec<String>,
 
     /// A Unix socket for LMTP
     ///
@@ -193,7 +203,6 @@ pub(super) fn run(args: &Args, global: &Global, out: &mut Output) -> Result<(), 
     let credentials = Arc::new(credentials.reporting(move |what| reporter.warning(what)));
     warn_of_lab(args, &listeners, &log);
     warn_of_clear_text(args, &listeners, &log);
-    warn_of_lmtp(&listeners, &log);
     warn_of_root(args, &listeners, &log);
     check_users(&*credentials, args, &log)?;
     if credentials.is_exposed()? {
@@ -375,16 +384,6 @@ fn warn_of_clear_text(args: &Args, listeners: &[(Protocol, SocketAddr)], log: &L
     }
 }
 
-/// LMTP is for mail servers nearby (RFC 2033 §5).
-fn warn_of_lmtp(listeners: &[(Protocol, SocketAddr)], log: &Log) {
-    if let Some(address) = open(listeners, |protocol| protocol == Protocol::Lmtp) {
-        log.warning(&format!(
-            "`--lmtp-port` on {address}: whoever can connect may hand over mail; `--lmtp-socket PATH` \
-             is for this machine alone"
-        ));
-    }
-}
-
 /// Who finds a hole in a server has what its user has.
 fn warn_of_root(args: &Args, listeners: &[(Protocol, SocketAddr)], log: &Log) {
     if args.user.is_none() && privileges::is_root() && open(listeners, |_| true).is_some() {
@@ -428,23 +427,29 @@ fn listeners(args: &Args) -> Result<Vec<(Protocol, SocketAddr)>, Failure> {
     .chain(args.certificate.ports())
     {
         if let Some(port) = port {
-            let addresses = addresses(args, port)?;
+            let addresses = match protocol {
+                // LMTP has no business on a network that nobody named (RFC 2033 §5).
+                Protocol::Lmtp => addresses(&args.lmtp_host, "--lmtp-host", port)?,
+                _ => addresses(&args.host, "--host", port)?,
+            };
             listeners.extend(addresses.into_iter().map(|address| (protocol, address)));
         }
     }
     Ok(listeners)
 }
 
-fn addresses(args: &Args, port: u16) -> Result<Vec<SocketAddr>, Failure> {
+fn addresses(hosts: &[String], flag: &str, port: u16) -> Result<Vec<SocketAddr>, Failure> {
     let mut addresses: Vec<SocketAddr> = Vec::new();
-    for host in &args.host {
+    for host in hosts {
         let name = host.trim_start_matches('[').trim_end_matches(']');
         let found = (name, port).to_socket_addrs().map_err(|error| {
             Failure::new(
                 ExitStatus::NoHost,
                 format_args!("cannot listen on `{host}`: {error}"),
             )
-            .hint("`--host` takes an address of this machine, or a name that leads to one")
+            .hint(format_args!(
+                "`{flag}` takes an address of this machine, or a name that leads to one"
+            ))
         })?;
         for address in found {
             if !addresses.contains(&address) {
@@ -573,6 +578,9 @@ impl From<ListenError> for Failure {
                  with `--user NAME`",
                 flag(*protocol)
             )),
+            (Place::Port(Protocol::Lmtp, _), AddrNotAvailable) => {
+                failure.hint("`--lmtp-host` takes an address of this machine")
+            }
             (Place::Port(..), AddrNotAvailable) => {
                 failure.hint("`--host` takes an address of this machine")
             }
