@@ -19,6 +19,8 @@ pub const SPOOL_MEMORY_OCTETS: usize = 64 * 1024;
 pub const ROOM_OCTETS: usize = 256 * 1024;
 /// For how many such texts there is room.
 pub const ROOMS: usize = 64;
+/// Room for a few doubled dots and the end of a record.
+const END_OCTETS: usize = 16;
 /// What the names of spool files begin with.
 pub const SPOOL_PREFIX: &str = ".minismtp.spool.";
 
@@ -130,6 +132,8 @@ impl Spool {
         if self.memory.room.is_none() && self.memory.len() + text.len() > SPOOL_MEMORY_OCTETS {
             self.memory.room = self.rooms.take();
         }
+        // With what is added to most texts at their end.
+        self.memory.octets.reserve(text.len() + END_OCTETS);
         self.encoder.encode(text, &mut self.memory.octets);
         if self.memory.len() > self.memory.octets_max() {
             self.move_to_file()?;
@@ -198,15 +202,16 @@ impl Spool {
     ///
     /// The file cannot be written.
     pub fn finish(mut self) -> io::Result<Text> {
-        let mut end = Vec::new();
-        self.encoder.end_line(&mut end);
-        end.extend_from_slice(RECORD_END);
         match self.file {
             None => {
-                self.memory.octets.extend_from_slice(&end);
+                self.encoder.end_line(&mut self.memory.octets);
+                self.memory.octets.extend_from_slice(RECORD_END);
                 Ok(Text::Memory(self.memory))
             }
             Some((file, octets)) => {
+                let mut end = Vec::new();
+                self.encoder.end_line(&mut end);
+                end.extend_from_slice(RECORD_END);
                 file.write_at(&end, octets)?;
                 Ok(Text::File {
                     file,

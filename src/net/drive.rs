@@ -55,13 +55,14 @@ pub async fn drive<M: Machine, O: Owner<M>>(
             std::future::pending::<()>().await;
         }
     });
+    let mut now = Instant::now();
     loop {
         if steps >= TURN_STEPS {
             // Commands that were sent ahead are worked off without waiting for anything.
             steps = 0;
             tokio::task::yield_now().await;
+            now = Instant::now();
         }
-        let now = Instant::now();
         if !is_stopping && *stop.borrow() {
             is_stopping = true;
             machine.stop(now);
@@ -74,6 +75,7 @@ pub async fn drive<M: Machine, O: Owner<M>>(
             Step::Send(octets) => {
                 steps += 1 + octets.len() / PIECE_OCTETS;
                 let written = stream.write(&octets, now + write_timeout).await;
+                now = Instant::now();
                 if let Err(error) = written {
                     last_words(machine, &mut stream).await;
                     machine.disconnected(Instant::now());
@@ -83,7 +85,8 @@ pub async fn drive<M: Machine, O: Owner<M>>(
             Step::Ask(question) => {
                 steps += 1;
                 let answer = owner.answer(question).await;
-                machine.answer(Instant::now(), answer);
+                now = Instant::now();
+                machine.answer(now, answer);
             }
             Step::StartTls => {
                 let deadline = now + HANDSHAKE_TIMEOUT.min(write_timeout);
@@ -91,10 +94,11 @@ pub async fn drive<M: Machine, O: Owner<M>>(
                     secured = stream.secure(deadline) => secured,
                     () = &mut told, if !is_stopping => Err(Failure::Stopped),
                 };
+                now = Instant::now();
                 match secured {
-                    Ok(version) => machine.secured(Instant::now(), version),
+                    Ok(version) => machine.secured(now, version),
                     Err(failure) => {
-                        machine.disconnected(Instant::now());
+                        machine.disconnected(now);
                         stream.close(false).await;
                         return Err(io::Error::other(failure));
                     }
@@ -108,8 +112,8 @@ pub async fn drive<M: Machine, O: Owner<M>>(
                     machine.receive(Instant::now(), octets);
                 });
                 let read = tokio::select! {
-                    read = read => read,
-                    () = &mut told, if !is_stopping => continue,
+                    read = read => Some(read),
+                    () = &mut told, if !is_stopping => None,
                 };
                 // A peer that never pauses must not keep this thread from all the others.
                 if received >= FLOOD_OCTETS {
@@ -117,11 +121,12 @@ pub async fn drive<M: Machine, O: Owner<M>>(
                 } else {
                     tokio::task::coop::consume_budget().await;
                 }
+                now = Instant::now();
                 match read {
-                    Ok(Read::Octets | Read::TimedOut) => {}
-                    Ok(Read::End) => machine.disconnected(Instant::now()),
-                    Err(error) => {
-                        machine.disconnected(Instant::now());
+                    None | Some(Ok(Read::Octets | Read::TimedOut)) => {}
+                    Some(Ok(Read::End)) => machine.disconnected(now),
+                    Some(Err(error)) => {
+                        machine.disconnected(now);
                         return Err(error);
                     }
                 }

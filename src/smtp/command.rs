@@ -9,6 +9,9 @@ use crate::secret::Secret;
 use super::limits::{ENVID_OCTETS_MAX, ORCPT_OCTETS_MAX};
 use super::reply::Reply;
 
+/// The longest verb, which is `STARTTLS`.
+const VERB_OCTETS_MAX: usize = 8;
+
 /// A command with its arguments. Its `Display` is for logs: it hides what AUTH carries.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
@@ -138,23 +141,31 @@ impl Command {
         }
         let (verb, argument) = text.split_once(' ').unwrap_or((text, ""));
         let argument = argument.trim_start_matches(' ');
-        match verb.to_ascii_uppercase().as_str() {
-            "EHLO" => hello(argument).map(Self::Ehlo).ok_or(Reply::EHLO_SYNTAX),
-            "HELO" => hello(argument).map(Self::Helo).ok_or(Reply::HELO_SYNTAX),
-            "LHLO" => hello(argument).map(Self::Lhlo).ok_or(Reply::LHLO_SYNTAX),
-            "MAIL" => mail(argument),
-            "RCPT" => rcpt(argument),
-            "DATA" => alone(Self::Data, argument),
-            "BDAT" => bdat(argument).map(Self::Bdat).ok_or(Reply::BDAT_SYNTAX),
-            "RSET" => alone(Self::Rset, argument),
-            "NOOP" => Ok(Self::Noop),
-            "QUIT" => alone(Self::Quit, argument),
-            "VRFY" if argument.is_empty() => Err(Reply::VRFY_SYNTAX),
-            "VRFY" => Ok(Self::Vrfy(argument.to_owned())),
-            "HELP" => Ok(Self::Help),
-            "STARTTLS" => alone(Self::StartTls, argument),
-            "AUTH" => auth(argument),
-            "ETRN" | "EXPN" | "SAML" | "SEND" | "SOML" | "TURN" => Err(Reply::NOT_IMPLEMENTED),
+        let mut upper = [0; VERB_OCTETS_MAX];
+        let Some(upper) = upper.get_mut(..verb.len()) else {
+            return Err(Reply::UNRECOGNISED);
+        };
+        upper.copy_from_slice(verb.as_bytes());
+        upper.make_ascii_uppercase();
+        match &*upper {
+            b"EHLO" => hello(argument).map(Self::Ehlo).ok_or(Reply::EHLO_SYNTAX),
+            b"HELO" => hello(argument).map(Self::Helo).ok_or(Reply::HELO_SYNTAX),
+            b"LHLO" => hello(argument).map(Self::Lhlo).ok_or(Reply::LHLO_SYNTAX),
+            b"MAIL" => mail(argument),
+            b"RCPT" => rcpt(argument),
+            b"DATA" => alone(Self::Data, argument),
+            b"BDAT" => bdat(argument).map(Self::Bdat).ok_or(Reply::BDAT_SYNTAX),
+            b"RSET" => alone(Self::Rset, argument),
+            b"NOOP" => Ok(Self::Noop),
+            b"QUIT" => alone(Self::Quit, argument),
+            b"VRFY" if argument.is_empty() => Err(Reply::VRFY_SYNTAX),
+            b"VRFY" => Ok(Self::Vrfy(argument.to_owned())),
+            b"HELP" => Ok(Self::Help),
+            b"STARTTLS" => alone(Self::StartTls, argument),
+            b"AUTH" => auth(argument),
+            b"ETRN" | b"EXPN" | b"SAML" | b"SEND" | b"SOML" | b"TURN" => {
+                Err(Reply::NOT_IMPLEMENTED)
+            }
             _ => Err(Reply::UNRECOGNISED),
         }
     }

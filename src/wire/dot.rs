@@ -4,7 +4,7 @@
 //! Inside the program text has LF line ends; the wire has CRLF. A line that begins with a full
 //! stop gets one more in front on the way out and loses it on the way in.
 
-use memchr::{memchr, memchr2};
+use memchr::{memchr, memchr2, memmem};
 
 use super::line::LineEnd;
 
@@ -246,6 +246,9 @@ impl Encoder {
     /// Appends `text`, whose lines end with LF, to `out`.
     pub fn encode(&mut self, text: &[u8], out: &mut Vec<u8>) {
         out.reserve(text.len());
+        if self.line_end == b"\n" {
+            return self.double_dots(text, out);
+        }
         let mut rest = text;
         while !rest.is_empty() {
             if self.at_line_start && rest[0] == b'.' {
@@ -261,6 +264,24 @@ impl Encoder {
             self.at_line_start = true;
             rest = &rest[end + 1..];
         }
+    }
+
+    /// Encodes where lines stay as they are.
+    fn double_dots(&mut self, text: &[u8], out: &mut Vec<u8>) {
+        let Some(last) = text.last() else {
+            return;
+        };
+        if self.at_line_start && text[0] == b'.' {
+            out.push(b'.');
+        }
+        let mut done = 0;
+        for at in memmem::find_iter(text, b"\n.") {
+            out.extend_from_slice(&text[done..=at]);
+            out.push(b'.');
+            done = at + 1;
+        }
+        out.extend_from_slice(&text[done..]);
+        self.at_line_start = *last == b'\n';
     }
 
     /// Ends the last line if it is open, and the text.
