@@ -195,7 +195,7 @@ mod smtp {
                     drop(black_box(octets));
                 }
                 Step::Ask(question) => session.answer(now, answer(&question)),
-                Step::Wait(_) | Step::Close { .. } | Step::StartTls => return,
+                Step::Wait(_) | Step::Close | Step::StartTls => return,
             }
         }
     }
@@ -335,7 +335,7 @@ mod pop3 {
                     let answer = owner.answer(&question);
                     session.answer(now, answer);
                 }
-                Step::Wait(_) | Step::Close { .. } | Step::StartTls => return,
+                Step::Wait(_) | Step::Close | Step::StartTls => return,
             }
         }
     }

@@ -207,7 +207,7 @@ impl Access {
 
     /// Ends the connection.
     pub fn close(self) {
-        self.runtime.block_on(self.stream.close(false));
+        self.runtime.block_on(self.stream.close());
     }
 
     fn hear(

@@ -99,7 +99,7 @@ pub async fn drive<M: Machine, O: Owner<M>>(
                     Ok(version) => machine.secured(now, version),
                     Err(failure) => {
                         machine.disconnected(now);
-                        stream.close(false).await;
+                        stream.close().await;
                         return Err(io::Error::other(failure));
                     }
                 }
@@ -131,8 +131,8 @@ pub async fn drive<M: Machine, O: Owner<M>>(
                     }
                 }
             }
-            Step::Close { is_agreed } => {
-                stream.close(is_agreed).await;
+            Step::Close => {
+                stream.close().await;
                 return Ok(());
             }
         }
@@ -179,7 +179,7 @@ mod tests {
             if self.0 > 0 {
                 Step::Ask(())
             } else {
-                Step::Close { is_agreed: false }
+                Step::Close
             }
         }
 

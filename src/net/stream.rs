@@ -161,14 +161,14 @@ impl Stream {
     }
 
     /// Ends the connection so that the peer gets what was written last: closing with unread
-    /// input would make the system throw it away. Where the peer agreed there is none.
-    pub async fn close(mut self, is_agreed: bool) {
+    /// input would make the system throw it away.
+    pub async fn close(mut self) {
         let deadline = Instant::now() + DRAIN_TIMEOUT;
         if let Some(mut layer) = self.tls.take() {
             layer.end();
             drop(flush(&self.socket, &mut layer, deadline).await);
         }
-        if is_agreed || self.socket.shutdown().await.is_err() {
+        if self.socket.shutdown().await.is_err() {
             return;
         }
         let mut drained = 0;

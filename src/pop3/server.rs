@@ -180,7 +180,6 @@ pub struct Session {
     /// A password or message text may be on its way: lines that are no commands are not shown.
     may_be_private: bool,
     stopping: bool,
-    /// The client is gone, or has said that it goes.
     disconnected: bool,
 }
 
@@ -475,7 +474,7 @@ impl Session {
                 self.auth(&mechanism, initial);
             }
             (Stage::Authorization(_), Command::Utf8) => self.reply(Reply::OK),
-            (Stage::Authorization(_), Command::Quit) => self.quit(Reply::GOODBYE),
+            (Stage::Authorization(_), Command::Quit) => self.close(Reply::GOODBYE),
 
             (stage, Command::Capa) => {
                 self.stay(stage.without_user(), Reply::CAPABILITIES);
@@ -995,11 +994,6 @@ impl Session {
         self.reply(reply);
     }
 
-    fn quit(&mut self, reply: Reply) {
-        self.disconnected = true;
-        self.close(reply);
-    }
-
     fn close(&mut self, reply: Reply) {
         self.reply(reply);
         self.stage = Stage::Closed;
@@ -1047,8 +1041,8 @@ impl Machine for Session {
             },
             Some(Pending::Login | Pending::Open) => self.opened(answer),
             Some(Pending::Quit) => match answer {
-                Answer::Accept => self.quit(Reply::GOODBYE),
-                _ => self.quit(Reply::NOT_REMOVED),
+                Answer::Accept => self.close(Reply::GOODBYE),
+                _ => self.close(Reply::NOT_REMOVED),
             },
             Some(Pending::Read) => self.read(&answer),
             Some(Pending::Recipient(text)) => self.recipient(text, answer),
@@ -1091,9 +1085,7 @@ impl Machine for Session {
                 return Step::Send(std::mem::take(&mut self.output));
             }
             if is_closed || self.disconnected {
-                return Step::Close {
-                    is_agreed: self.disconnected,
-                };
+                return Step::Close;
             }
             if matches!(self.stage, Stage::Securing) {
                 return Step::StartTls;
@@ -1383,7 +1375,7 @@ mod tests {
                     }
                     Step::StartTls => session.secured(now, "1.3"),
                     Step::Wait(_) => return false,
-                    Step::Close { .. } => return true,
+                    Step::Close => return true,
                 }
             }
         }
@@ -1568,8 +1560,7 @@ mod tests {
                     }
                     Step::StartTls => return said + "(handshake)",
                     Step::Wait(_) => return said,
-                    Step::Close { is_agreed: true } => return said + "(ends)",
-                    Step::Close { is_agreed: false } => return said + "(closes)",
+                    Step::Close => return said + "(closes)",
                 }
             }
         }
@@ -2038,7 +2029,7 @@ mod tests {
                     session.answer(now, answer);
                 }
                 Step::Wait(_) | Step::StartTls => panic!("goes on"),
-                Step::Close { .. } => break,
+                Step::Close => break,
             }
         }
         assert!(

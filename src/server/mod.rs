@@ -408,7 +408,7 @@ async fn open(
             Some((stream, Channel::Secure))
         }
         Err(failure) => {
-            stream.close(false).await;
+            stream.close().await;
             log.closed(Some(&io::Error::other(failure)));
             None
         }
@@ -503,7 +503,7 @@ fn turn_away(
     tokio::spawn(async move {
         let deadline = Instant::now() + TURN_AWAY_TIMEOUT;
         if stream.write(&words, deadline).await.is_ok() {
-            stream.close(false).await;
+            stream.close().await;
         }
         drop(outside);
     });

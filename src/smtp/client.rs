@@ -970,7 +970,7 @@ impl Machine for Submission {
     fn step(&mut self, now: Instant) -> Step<Infallible> {
         loop {
             if matches!(self.state, State::Closed) {
-                return Step::Close { is_agreed: false };
+                return Step::Close;
             }
             if !self.output.is_empty() {
                 self.deadline = None;
@@ -1091,7 +1091,7 @@ mod tests {
                     assert!(deadline > now);
                     return (sent, false);
                 }
-                Step::Close { .. } => return (sent, true),
+                Step::Close => return (sent, true),
                 Step::StartTls => {
                     sent.extend(b"(handshake)\r\n");
                     client.secured(now, "1.3");
@@ -1863,7 +1863,7 @@ mod tests {
                 assert_eq!(deadline - start, expected, "stage {number}");
                 // Octets that are no reply yet win no time.
                 client.receive(deadline, b"25");
-                assert!(matches!(client.step(deadline), Step::Close { .. }));
+                assert!(matches!(client.step(deadline), Step::Close));
                 let failure = failure(client.outcome());
                 assert_eq!(failure.cause, Cause::TimedOut, "stage {number}");
                 assert!(failure.is_transient());
@@ -1916,7 +1916,7 @@ mod tests {
         client.receive(now, b"354 go\r\n");
         assert!(matches!(client.step(now), Step::Send(_)));
         client.receive(now, b"552 5.3.4 Message too big\r\n");
-        assert!(matches!(client.step(now), Step::Close { .. }));
+        assert!(matches!(client.step(now), Step::Close));
         let failure = failure(client.outcome());
         assert_eq!(failure.stage, Stage::Content);
         assert_eq!(failure.reply().unwrap().code(), 552);
@@ -1927,7 +1927,7 @@ mod tests {
         let now = Instant::now();
         let mut client = Submission::new(settings(), None);
         client.stop(now);
-        assert!(matches!(client.step(now), Step::Close { .. }));
+        assert!(matches!(client.step(now), Step::Close));
         assert_eq!(failure(client.outcome()).cause, Cause::Stopped);
     }
 
@@ -2028,7 +2028,7 @@ mod tests {
                         break false;
                     }
                     Step::Wait(_) => break false,
-                    Step::Close { .. } => break true,
+                    Step::Close => break true,
                 }
             };
             let mut is_finished = false;

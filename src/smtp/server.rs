@@ -173,7 +173,6 @@ pub struct Session {
     /// A password may be on its way: lines that are no commands are not shown.
     login_tried: bool,
     stopping: bool,
-    /// The client is gone, or has said that it goes.
     disconnected: bool,
 }
 
@@ -468,10 +467,7 @@ impl Session {
             (stage, Command::Ehlo(name) | Command::Lhlo(name)) => self.hello(&stage, name, true),
             (stage, Command::Helo(name)) => self.hello(&stage, name, false),
             (stage, Command::Rset) => self.abandon(&stage, Reply::OK),
-            (_, Command::Quit) => {
-                self.disconnected = true;
-                self.close(Reply::goodbye(&self.settings.hostname));
-            }
+            (_, Command::Quit) => self.close(Reply::goodbye(&self.settings.hostname)),
 
             (stage, Command::Noop) => self.stay(stage, Reply::OK),
             (stage, Command::Help) => {
@@ -1122,9 +1118,7 @@ impl Machine for Session {
                 return Step::Send(std::mem::take(&mut self.output));
             }
             if is_closed || self.disconnected {
-                return Step::Close {
-                    is_agreed: self.disconnected,
-                };
+                return Step::Close;
             }
             if matches!(self.stage, Stage::Securing) {
                 return Step::StartTls;
@@ -1228,8 +1222,7 @@ mod tests {
             play
         }
 
-        /// Hands octets over; gives what is said to that, and `(ends)` or `(closes)` at the
-        /// end.
+        /// Hands octets over; gives what is said to that, and `(closes)` at the end.
         fn say(&mut self, octets: &str) -> String {
             self.session.receive(self.now, octets.as_bytes());
             let mut said = String::new();
@@ -1253,8 +1246,7 @@ mod tests {
                     }
                     Step::StartTls => return said + "(handshake)",
                     Step::Wait(_) => return said,
-                    Step::Close { is_agreed: true } => return said + "(ends)",
-                    Step::Close { is_agreed: false } => return said + "(closes)",
+                    Step::Close => return said + "(closes)",
                 }
             }
         }
@@ -1465,15 +1457,6 @@ mod tests {
         }
         let said = play.say(&"BDAT 0\r\n".repeat(limits::COMMANDS_MAX as usize));
         assert!(said.ends_with("(closes)"));
-    }
-
-    #[test]
-    fn after_quit_nobody_waits_for_more() {
-        let said = Play::new().say("QUIT\r\n");
-        assert!(
-            said.starts_with("221 ") && said.ends_with("(ends)"),
-            "{said}"
-        );
     }
 
     #[test]

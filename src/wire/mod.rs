@@ -24,11 +24,7 @@ pub enum Step<Q> {
     /// Nothing to do before octets arrive or this moment passes.
     Wait(Instant),
     /// Close the connection; everything to be said has been sent.
-    Close {
-        /// The peer is done too: it said so, or is gone. Otherwise it may still be talking, and
-        /// must be let to, or it never hears what was said last.
-        is_agreed: bool,
-    },
+    Close,
 }
 
 /// Who can listen on a connection, as far as its owner knows.

@@ -424,7 +424,7 @@ impl Play {
                     assert!(deadline <= self.now + IDLE_TIMEOUT);
                     return Some(deadline);
                 }
-                Step::Close { .. } => {
+                Step::Close => {
                     self.server_is_done = true;
                     if self.to_server.next_arrival().is_some() && self.dice.one_in(2) {
                         self.to_client.lose();

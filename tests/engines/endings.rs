@@ -174,7 +174,7 @@ impl Server {
                     let answer = self.answer(question);
                     self.session.answer(self.now, answer);
                 }
-                Step::Wait(_) | Step::Close { .. } | Step::StartTls => return,
+                Step::Wait(_) | Step::Close | Step::StartTls => return,
             }
             while self.session.event().is_some() {}
         }

@@ -299,7 +299,7 @@ impl Play {
                     assert!(deadline <= self.now + limits::FINAL_TIMEOUT);
                     return Some(deadline);
                 }
-                Step::Close { .. } => {
+                Step::Close => {
                     self.client_is_done = true;
                     self.stops = None;
                     self.to_client.lose();
@@ -342,7 +342,7 @@ impl Play {
                     assert!(deadline <= self.now + TIMEOUT);
                     return Some(deadline);
                 }
-                Step::Close { .. } => {
+                Step::Close => {
                     self.server_is_done = true;
                     // What the client has said in vain makes a reset of the end, and a reset may
                     // overtake what was said before it.
