@@ -4,6 +4,7 @@
 //! Syncing a hundred mailboxes takes longer than anybody should wait for a 250, so a thread does it
 //! while the other part of the journal takes new mail.
 
+use std::collections::HashSet;
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -29,6 +30,8 @@ pub struct Due {
 pub struct Checkpointer {
     worker: Worker,
     is_running: bool,
+    /// Whose mailboxes it syncs.
+    users: HashSet<String>,
 }
 
 /// What was synced, or why not all of it.
@@ -54,6 +57,7 @@ impl Checkpointer {
         Self {
             worker: Worker::Thread(disk, None),
             is_running: false,
+            users: HashSet::new(),
         }
     }
 
@@ -63,6 +67,7 @@ impl Checkpointer {
         Self {
             worker: Worker::Asker(Vec::new()),
             is_running: false,
+            users: HashSet::new(),
         }
     }
 
@@ -72,9 +77,16 @@ impl Checkpointer {
         self.is_running
     }
 
+    /// Whether a checkpoint that syncs this user's mailbox is running.
+    #[must_use]
+    pub fn is_syncing(&self, user: &str) -> bool {
+        self.is_running && self.users.contains(user)
+    }
+
     /// Begins a checkpoint, when none is running.
     pub fn begin(&mut self, due: Vec<Due>) {
         self.is_running = true;
+        self.users = due.iter().map(|mailbox| mailbox.user.clone()).collect();
         if let Worker::Thread(disk, ends @ None) = &mut self.worker {
             *ends = start(Arc::clone(disk));
             if ends.is_none() {
@@ -118,13 +130,22 @@ fn start(disk: Arc<dyn Disk>) -> Option<Ends> {
     let (sender, results) = channel();
     let thread = std::thread::Builder::new().name("checkpoint".to_owned());
     let started = thread.spawn(move || {
-        while let Ok(due) = due.recv() {
-            let users: Vec<String> = due.iter().map(|mailbox| mailbox.user.clone()).collect();
-            if sender.send(sync(due)).is_err() {
+        let mut next = due.recv().ok();
+        while let Some(due_now) = next.take() {
+            let users: Vec<String> = due_now.iter().map(|mailbox| mailbox.user.clone()).collect();
+            if sender.send(sync(due_now)).is_err() {
                 return;
             }
             for user in users {
+                // Indexes can wait; who appends may not be able to.
+                next = due.try_recv().ok();
+                if next.is_some() {
+                    break;
+                }
                 table::refresh(&*disk, &mailbox_path(&user));
+            }
+            if next.is_none() {
+                next = due.recv().ok();
             }
         }
     });

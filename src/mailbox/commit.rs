@@ -70,6 +70,12 @@ impl Job {
         }
     }
 
+    /// Whether the text goes to the mailboxes only, and is synced there.
+    #[must_use]
+    pub fn is_large(&self) -> bool {
+        self.small_text().is_none()
+    }
+
     /// The most that it takes in the journal, besides what a large text does not put there.
     fn journal_octets(&self) -> u64 {
         // Numbers and lengths of a frame, and of each record in it.
@@ -160,7 +166,7 @@ impl Large<'_> {
 
     fn octets(&self) -> u64 {
         let beginning: usize = self.beginning().iter().map(|part| part.len()).sum();
-        beginning as u64 + self.job.text.octets() - self.start()
+        beginning as u64 + self.job.text.octets().saturating_sub(self.start())
     }
 
     fn pieces(&self, mut take: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
@@ -468,7 +474,7 @@ impl Committer {
             }
             self.mailboxes.remove(user);
         }
-        self.make_room();
+        self.make_room(1);
         let path = mailbox_path(user);
         let directory = Path::new(user);
         self.disk.make_directory(directory)?;
@@ -593,10 +599,15 @@ impl Committer {
         for some in mailboxes.chunks(self.settings.handles_max.clamp(1, MAILBOXES_AT_ONCE)) {
             self.write_some_large(some, &mut spans)?;
         }
-        // The system tells an error once: it may have told the checkpoint.
-        self.end_checkpoint(true);
-        if self.is_broken {
-            return Err(io::Error::other("mailboxes cannot be synced"));
+        // The system tells an error once: it may have told the checkpoint, if that syncs one of these.
+        if mailboxes
+            .iter()
+            .any(|(user, _)| self.checkpointer.is_syncing(user))
+        {
+            self.end_checkpoint(true);
+            if self.is_broken {
+                return Err(io::Error::other("mailboxes cannot be synced"));
+            }
         }
         let journal = self.journal.as_ref().ok_or(io::ErrorKind::NotConnected)?;
         journal.frame(&Entry::Direct(spans), &mut self.frames)
@@ -608,6 +619,7 @@ impl Committer {
         spans: &mut Vec<(String, u64, u64)>,
     ) -> io::Result<()> {
         // All handles first: to make room for one syncs others, with all that they should hold.
+        self.make_room(mailboxes.len());
         let files = mailboxes
             .iter()
             .map(|(user, _)| self.mailbox(user)?.file().cloned());
@@ -660,7 +672,7 @@ impl Committer {
             .get(user)
             .is_some_and(|mailbox| mailbox.file.is_none())
         {
-            self.make_room();
+            self.make_room(1);
         }
         let mailbox = self
             .mailboxes
@@ -676,23 +688,24 @@ impl Committer {
         Ok(mailbox)
     }
 
-    /// Gives handles back, half of them at once, where there are as many as may be. A handle is
-    /// only closed once what was written through it is synced: errors are told to it alone.
-    fn make_room(&mut self) {
+    /// Gives handles back, half of them at once, where there is no room for so many more. A handle
+    /// is only closed once what was written through it is synced: errors are told to it alone.
+    fn make_room(&mut self, wanted: usize) {
         let open = self
             .mailboxes
             .values()
             .filter(|mailbox| mailbox.file.is_some())
             .count();
         let handles_max = self.settings.handles_max.max(1);
-        if open < handles_max {
+        if open + wanted <= handles_max {
             return;
         }
-        let mut spare = open - handles_max / 2;
+        let mut spare = (open + wanted - handles_max).max(open.saturating_sub(handles_max / 2));
+        // What is still to be cut off must not be taken for synced.
         for mailbox in self
             .mailboxes
             .values_mut()
-            .filter(|mailbox| mailbox.file.is_some())
+            .filter(|mailbox| mailbox.file.is_some() && !mailbox.has_excess)
         {
             if spare == 0 {
                 return;
@@ -712,15 +725,21 @@ impl Committer {
 
     /// Takes a batch that could not be written or committed out of the mailboxes again.
     fn cut_batch_back(&mut self) {
-        for mailbox in self.mailboxes.values_mut() {
+        let mut changed = Vec::new();
+        for (user, mailbox) in &mut self.mailboxes {
             if mailbox.written != mailbox.committed {
                 mailbox.written = mailbox.committed;
                 mailbox.pending.clear();
                 mailbox.has_excess = true;
-                // If that fails, it is tried again before the next message for this mailbox; the
-                // others need not wait for it.
-                mailbox.cut_back().unwrap_or_default();
+                changed.push(user.clone());
             }
+        }
+        for user in changed {
+            // If that fails, it is tried again before the next message for this mailbox; the others
+            // need not wait for it.
+            self.mailbox(&user)
+                .and_then(KnownMailbox::cut_back)
+                .unwrap_or_default();
         }
     }
 

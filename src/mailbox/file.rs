@@ -416,7 +416,9 @@ impl Store for FileStore {
         let Some(open) = &mut *commits else {
             return;
         };
-        if !is_alone || open.waiting.len() != 1 {
+        // What is large takes longer than handing it over.
+        let is_quick = matches!(&open.waiting[..], [(job, _)] if !job.is_large());
+        if !is_alone || !is_quick {
             return open.begin();
         }
         let shared = Arc::clone(&open.desk);
