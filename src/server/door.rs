@@ -14,7 +14,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 
 use crate::credentials::{Credentials, CredentialsError};
 use crate::maillog::SessionLog;
@@ -46,6 +46,8 @@ pub(super) struct Door {
     by_user: Failures,
     turns: Turns,
     known: Known,
+    /// Somebody has become known.
+    news: Notify,
 }
 
 /// Somebody at the door: one session.
@@ -102,6 +104,7 @@ impl Door {
             by_user: Failures::new(),
             turns: Turns::default(),
             known: Known::new(),
+            news: Notify::new(),
         }
     }
 
@@ -174,6 +177,7 @@ impl Door {
             // Removed in the meantime.
             Ok(None) => self.turn_away(&proof.user, visitor, leave).await,
             Err(error) => {
+                self.give_back(&leave, &proof.user, visitor);
                 visitor.log.failed("login", &error);
                 Entry::TryLater
             }
@@ -186,14 +190,31 @@ impl Door {
             return Some(Leave::Local);
         };
         let user = user.to_lowercase();
-        if self.known.take(&(address, &user)) {
-            return Some(Leave::Known);
-        }
         let wait = || self.by_address.wait(&address, Instant::now());
-        let turn = self.turns.take(address, user, || wait().is_some());
-        let turn = tokio::time::timeout(PATIENCE, turn).await.ok().flatten()?;
-        tokio::time::sleep(wait().unwrap_or_default()).await;
-        Some(Leave::Turn { _turn: turn })
+        let turn = async {
+            let turn = self.turns.take(address, user.clone(), || wait().is_some());
+            let turn = turn.await?;
+            tokio::time::sleep(wait().unwrap_or_default()).await;
+            Some(Leave::Turn { _turn: turn })
+        };
+        // Who opens several connections is known when the first one is let in.
+        let known = async {
+            loop {
+                let news = self.news.notified();
+                if self.known.take(&(address, &user)) {
+                    return Some(Leave::Known);
+                }
+                news.await;
+            }
+        };
+        let leave = async {
+            tokio::select! {
+                biased;
+                leave = known => leave,
+                leave = turn => leave,
+            }
+        };
+        tokio::time::timeout(PATIENCE, leave).await.ok().flatten()
     }
 
     /// Makes as if this user's password had not been tried.
@@ -206,6 +227,7 @@ impl Door {
     fn know(&self, user: &str, visitor: &Visitor) {
         if let Some(address) = visitor.address() {
             self.known.add(&(address, &user.to_lowercase()));
+            self.news.notify_waiters();
         }
     }
 
@@ -215,13 +237,15 @@ impl Door {
         visitor: &Visitor,
         work: impl FnOnce(&dyn Credentials) -> Result<T, CredentialsError> + Send + 'static,
     ) -> Result<T, Entry> {
-        let worked = self.in_turn(work).await;
-        worked
-            .map_err(|Busy| Entry::TooManyLogins)?
-            .map_err(|error| {
-                visitor.log.failed("login", &error);
-                Entry::TryLater
-            })
+        let failed = |error: &dyn std::fmt::Display| {
+            visitor.log.failed("login", error);
+            Entry::TryLater
+        };
+        match self.in_turn(work).await {
+            Ok(worked) => worked.map_err(|error| failed(&error)),
+            Err(Undone::Full) => Err(Entry::TooManyLogins),
+            Err(panicked) => Err(failed(&panicked)),
+        }
     }
 
     fn welcome(&self, user: UserName, name: &str, visitor: &Visitor) -> Entry {
@@ -253,16 +277,20 @@ impl Door {
     pub(super) async fn in_turn<T: Send + 'static>(
         &self,
         work: impl FnOnce(&dyn Credentials) -> T + Send + 'static,
-    ) -> Result<T, Busy> {
-        let _place = self.waiting.try_acquire().map_err(|_| Busy)?;
-        let _processor = self.processors.acquire().await.map_err(|_| Busy)?;
+    ) -> Result<T, Undone> {
+        let _place = self.waiting.try_acquire().map_err(|_| Undone::Full)?;
+        let _processor = self.processors.acquire().await.map_err(|_| Undone::Full)?;
         let credentials = Arc::clone(&self.credentials);
         let worked = tokio::task::spawn_blocking(move || work(&*credentials));
-        worked.await.map_err(|_| Busy)
+        worked.await.map_err(|_| Undone::Panicked)
     }
 }
 
 /// Why something was not done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("too many logins at once")]
-pub(super) struct Busy;
+pub(super) enum Undone {
+    #[error("too many logins at once")]
+    Full,
+    #[error("the check of a password panicked")]
+    Panicked,
+}
