@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use chrono::Datelike as _;
 
 use crate::clock;
-use crate::disk::{self, Disk};
+use crate::disk::{self, Disk, Open};
 use crate::maillog::Log;
 use crate::net::certificate::{Flaw, Identity, IdentityError, self_signed};
 use crate::net::tls::Identities;
@@ -198,18 +198,31 @@ impl Own {
             }
             expiring => expiring,
         };
-        let made = make(disk, names, addresses)?;
-        if let Some(expiring) = expiring {
-            log.warning(&format!(
-                "the certificate in `{}` has expired or would have within {} days, and another is \
-                 in its place; whoever trusts {} has to be told of {}",
-                disk.show(Path::new(CERTIFICATE_FILE)).display(),
-                RENEWAL_TIME.as_secs() / (24 * 3600),
-                expiring.fingerprint(),
-                made.fingerprint()
-            ));
+        let made = make(disk, names, addresses);
+        let Some(expiring) = expiring else {
+            return Ok(Self(Arc::new(made?)));
+        };
+        let certificate = disk.show(Path::new(CERTIFICATE_FILE));
+        let certificate = certificate.display();
+        let days = RENEWAL_TIME.as_secs() / (24 * 3600);
+        match made {
+            Ok(made) => {
+                log.warning(&format!(
+                    "the certificate in `{certificate}` has expired or would have within {days} days, and \
+                     another is in its place; whoever trusts {} has to be told of {}",
+                    expiring.fingerprint(),
+                    made.fingerprint()
+                ));
+                Ok(Self(Arc::new(made)))
+            }
+            Err(error) => {
+                log.warning(&format!(
+                    "the certificate in `{certificate}` has expired or will within {days} days, and is \
+                     shown all the same: {error}"
+                ));
+                Ok(Self(Arc::new(expiring)))
+            }
         }
-        Ok(Self(Arc::new(made)))
     }
 
     /// The key's file, if others than its owner and group may read it.
@@ -246,16 +259,26 @@ fn make(
     let made = self_signed(names, addresses, clock::now().year());
     let made = made.map_err(|error| CertificateError::Making(error.to_string()))?;
     let [certificate, key] = [(CERTIFICATE_FILE, made.0), (KEY_FILE, made.1)];
-    // A certificate that is there has its key, whenever the power goes; and who was let to read the
-    // key from before may not read this one.
-    for path in [CERTIFICATE_FILE, KEY_FILE].map(Path::new) {
-        disk::remove_if_there(disk, path)
-            .and_then(|()| disk.sync_directory(Path::new("")))
-            .map_err(cannot("remove", &disk.show(path)))?;
-    }
+    // Both are written before one of those that are there goes: there may be no room for them. They
+    // are new files, since who was let to read the key from before may not read this one.
+    let beside = |path: &str| PathBuf::from(format!("{path}.new"));
     for (path, pem) in [&key, &certificate] {
-        let path = Path::new(path);
-        disk::replace(disk, path, pem.as_bytes()).map_err(cannot("write", &disk.show(path)))?;
+        let new = beside(path);
+        let written = disk::remove_if_there(disk, &new).and_then(|()| {
+            let file = disk.open(&new, Open::New)?;
+            file.write_at(pem.as_bytes(), 0)?;
+            file.sync()
+        });
+        written.map_err(cannot("write", &disk.show(&new)))?;
+    }
+    // A certificate that is there has its key, whenever the power goes.
+    let sync = |()| disk.sync_directory(Path::new(""));
+    let path = Path::new(CERTIFICATE_FILE);
+    let removed = disk::remove_if_there(disk, path).and_then(sync);
+    removed.map_err(cannot("remove", &disk.show(path)))?;
+    for (path, _) in [&key, &certificate] {
+        let renamed = disk.rename(&beside(path), Path::new(path)).and_then(sync);
+        renamed.map_err(cannot("write", &disk.show(Path::new(path))))?;
     }
     let [(certificate, certificate_pem), (key, key_pem)] =
         [certificate, key].map(|(path, pem)| (disk.show(Path::new(path)), pem));
@@ -367,6 +390,22 @@ mod tests {
     }
 
     #[test]
+    fn without_room_for_another_the_old_one_is_shown_and_stays() {
+        let disk = expired();
+        let octets = |name| disk::read(&disk, Path::new(name)).unwrap();
+        let before = [CERTIFICATE_FILE, KEY_FILE].map(octets);
+        for operation in 1..=4 {
+            disk.fail_at(disk.operations() + operation, io::ErrorKind::StorageFull);
+            open(&disk).unwrap();
+            assert_eq!(
+                [CERTIFICATE_FILE, KEY_FILE].map(octets),
+                before,
+                "{operation}"
+            );
+        }
+    }
+
+    #[test]
     fn a_power_cut_leaves_a_certificate_with_its_key_or_none() {
         let operations = {
             let disk = expired();
@@ -378,7 +417,8 @@ mod tests {
             for cut in [Cut::Drop, Cut::Keep, Cut::Torn(operation)] {
                 let disk = expired();
                 disk.cut_at(disk.operations() + operation);
-                open(&disk).unwrap_err();
+                // It is shown as long as there is no other.
+                open(&disk).unwrap();
                 let disk = disk.restart(cut);
                 let made = fingerprint(&disk);
                 assert_eq!(fingerprint(&disk), made, "{cut:?} at {operation}");
