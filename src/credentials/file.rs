@@ -86,8 +86,8 @@ impl CredentialsFile {
         }
     }
 
-    /// Reports the lines that are skipped, when they are first read and when others are after a
-    /// change, since whoever wrote them is not there to be told.
+    /// Reports the lines that somebody should look at, when they are first read and when others are
+    /// after a change, since whoever wrote them is not there to be told.
     #[must_use]
     pub fn reporting(mut self, report: impl Fn(&str) + Send + Sync + 'static) -> Self {
         self.report = Report(Box::new(report));
@@ -101,7 +101,7 @@ impl CredentialsFile {
         }
         let path = self.disk.show(Path::new(CREDENTIALS_FILE));
         for warning in warnings {
-            (self.report.0)(&format!("`{}`: {warning}; it is skipped", path.display()));
+            (self.report.0)(&format!("`{}`: {warning}", path.display()));
         }
         *reported = warnings.to_vec();
     }
