@@ -99,7 +99,7 @@ impl LineBuffer {
     /// version 3.x). It has no line end to wait for.
     #[must_use]
     pub fn is_at_handshake(&self) -> bool {
-        self.rest().starts_with(&[22, 3])
+        !self.discarding && self.rest().starts_with(&[22, 3])
     }
 
     /// Whether nothing waits.
