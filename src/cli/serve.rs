@@ -33,7 +33,7 @@ const LAB_PORT: u16 = 1110;
 /// Mailboxes that are held open, where the system has the handles.
 const MAILBOXES_MAX: usize = 2048;
 /// File handles that are neither connections nor mailboxes: the journal, locks, spool files, the
-/// log.
+/// log. Half of them where there are few.
 const OTHER_FILES: u64 = 128;
 /// Connections at once where nothing else is said and the system has the handles.
 const CONNECTIONS_MAX: usize = 10_000;
@@ -482,7 +482,8 @@ impl Handles {
             setrlimit(Resource::Nofile, raised).unwrap_or_default();
         }
         let handles = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-        let handles = usize::try_from(handles.saturating_sub(OTHER_FILES)).unwrap_or(usize::MAX);
+        let others = OTHER_FILES.min(handles / 2);
+        let handles = usize::try_from(handles - others).unwrap_or(usize::MAX);
         let mailboxes = (handles / 4).clamp(1, MAILBOXES_MAX);
         let connections = wanted.min(handles - handles.min(mailboxes)).max(1);
         if connections < wanted {

@@ -152,6 +152,8 @@ impl Reply {
 
     /// Before EHLO.
     pub const HELLO_FIRST: Self = Self::fixed(503, "5.5.1", "Send EHLO or HELO first");
+    /// The same over LMTP (RFC 2033 §4.1).
+    pub const LHLO_FIRST: Self = Self::fixed(503, "5.5.1", "Send LHLO first");
     /// MAIL within a transaction.
     pub const NESTED_MAIL: Self =
         Self::fixed(503, "5.5.1", "MAIL was given already, RSET begins anew");

@@ -481,7 +481,7 @@ impl Session {
 
             (stage, Command::Bdat(chunk)) => self.bdat(stage, chunk),
 
-            (stage, _) if !is_greeted => self.keep(stage, Reply::HELLO_FIRST),
+            (stage, _) if !is_greeted => self.keep(stage, self.hello_first()),
 
             (stage, Command::StartTls) => self.start_tls(stage),
 
@@ -725,7 +725,7 @@ impl Session {
             return self.close(Reply::ENDLESS);
         }
         let purpose = match stage {
-            _ if self.hello.is_none() => Purpose::Stray(Reply::HELLO_FIRST),
+            _ if self.hello.is_none() => Purpose::Stray(self.hello_first()),
             _ if !self.may_send() => Purpose::Stray(Reply::LOGIN_REQUIRED),
             Stage::Mail(transaction) if transaction.recipients.is_empty() => {
                 let reply = self.no_recipients(&transaction);
@@ -897,6 +897,14 @@ impl Session {
     fn ask(&mut self, question: Question, pending: Pending) {
         self.question = Some(question);
         self.pending = Some(pending);
+    }
+
+    fn hello_first(&self) -> Reply {
+        if self.is_lmtp {
+            Reply::LHLO_FIRST
+        } else {
+            Reply::HELLO_FIRST
+        }
     }
 
     fn reply(&mut self, reply: Reply) {
