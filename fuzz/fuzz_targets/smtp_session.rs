@@ -276,9 +276,10 @@ fuzz_target!(|input: &[u8]| {
         whole.said.escape_ascii().to_string()
     );
     assert_eq!(cut, whole);
-    // A message that is stored begins the count anew.
+    // A message that is stored begins the count anew. A chunk of unknown size is the last thing that is
+    // refused, whatever the count.
     let said = String::from_utf8_lossy(&whole.said);
     for said in said.split("\r\n250 2.0.0 Ok: queued") {
-        assert!(said.matches("\r\n500").count() <= limits::ERRORS_MAX as usize);
+        assert!(said.matches("\r\n500").count() <= limits::ERRORS_MAX as usize + 1);
     }
 });

@@ -289,4 +289,18 @@ mod tests {
             assert!(buffer.rest().len() <= 102);
         }
     }
+
+    #[test]
+    fn a_handshake_stands_where_a_line_begins() {
+        let mut input = LineBuffer::default();
+        input.push(&[22]);
+        assert!(!input.is_at_handshake());
+        input.push(&[3, 1]);
+        assert!(input.is_at_handshake());
+        let mut input = LineBuffer::default();
+        input.push(b"longer than this");
+        assert_eq!(input.next_line(8), None);
+        input.push(&[22, 3, 1]);
+        assert!(!input.is_at_handshake(), "in the middle of a line");
+    }
 }
