@@ -107,20 +107,11 @@ impl Args {
         log: &Log,
     ) -> Result<Option<Shown>, Failure> {
         let identities: Arc<dyn Identities> = match (files, self.tls) {
-            (Some(files), _) => {
-                if let Some(key) = files.exposed_key() {
-                    log.warning(&exposed(key));
-                }
-                Arc::new(Renewable::new(files, log.clone()))
-            }
+            (Some(files), _) => Arc::new(Renewable::new(files, log.clone())),
             (None, Some(Kind::SelfSigned)) => {
                 let addresses: Vec<_> = listeners.iter().map(|(_, to)| to.ip()).collect();
                 let (names, addresses) = own_names(hostname, &addresses);
-                let own = Own::open(disk, &names, &addresses, log)?;
-                if let Some(key) = Own::exposed_key(disk) {
-                    log.warning(&exposed(&key));
-                }
-                Arc::new(own)
+                Arc::new(Own::open(disk, &names, &addresses, log)?)
             }
             (None, None) => return Ok(None),
         };
@@ -150,11 +141,6 @@ fn own_names(hostname: &str, listening: &[IpAddr]) -> (Vec<String>, Vec<IpAddr>)
         }
     }
     (names, addresses)
-}
-
-fn exposed(key: &Path) -> String {
-    let key = key.display();
-    format!("others can read the private key in `{key}`; `chmod 600 {key}` keeps them out")
 }
 
 /// What to do about a file of no use.

@@ -96,12 +96,12 @@ impl PemFiles {
         })
     }
 
-    /// The key's file, if others than its owner and group may read it.
-    #[must_use]
-    pub fn exposed_key(&self) -> Option<&Path> {
+    /// Tells of a key that others than its owner and group may read.
+    fn tell_exposure(&self, log: &Log) {
         let status = fs::metadata(&self.key);
-        let is_exposed = status.is_ok_and(|status| status.mode() & EXPOSING_MODE != 0);
-        is_exposed.then_some(self.key.as_path())
+        if status.is_ok_and(|status| status.mode() & EXPOSING_MODE != 0) {
+            log.warning(&exposed(&self.key));
+        }
     }
 
     /// Tells of dates that make clients refuse the certificate, once: whoever renews it should hear
@@ -129,6 +129,7 @@ impl Renewable {
     /// Begins with what was read. What is renewed, or fails to be, is logged.
     #[must_use]
     pub fn new(mut files: PemFiles, log: Log) -> Self {
+        files.tell_exposure(&log);
         files.tell_flaw(&log);
         let files = Mutex::new((files, Instant::now()));
         Self { files, log }
@@ -147,6 +148,7 @@ impl Identities for Renewable {
         if stamps != files.stamps {
             match PemFiles::read(&files.certificate, &files.key) {
                 Ok(renewed) => {
+                    renewed.tell_exposure(&self.log);
                     *files = renewed;
                     self.log.certificate(&files.identity.fingerprint());
                 }
@@ -194,6 +196,11 @@ impl Own {
                 if !missing.is_empty() {
                     log.warning(&lacking(&disk.show(Path::new(CERTIFICATE_FILE)), &missing));
                 }
+                let key = Path::new(KEY_FILE);
+                let status = disk.status(key).ok().flatten();
+                if status.is_some_and(|status| status.mode & EXPOSING_MODE != 0) {
+                    log.warning(&exposed(&disk.show(key)));
+                }
                 return Ok(Self(Arc::new(kept)));
             }
             expiring => expiring,
@@ -224,14 +231,12 @@ impl Own {
             }
         }
     }
+}
 
-    /// The key's file, if others than its owner and group may read it.
-    #[must_use]
-    pub fn exposed_key(disk: &dyn Disk) -> Option<PathBuf> {
-        let path = Path::new(KEY_FILE);
-        let status = disk.status(path).ok().flatten()?;
-        (status.mode & EXPOSING_MODE != 0).then(|| disk.show(path))
-    }
+/// What to do about a key that others can read.
+fn exposed(key: &Path) -> String {
+    let key = key.display();
+    format!("others can read the private key in `{key}`; `chmod 600 {key}` keeps them out")
 }
 
 /// What is in the mail root, if both files are.

@@ -741,6 +741,20 @@ fn what_is_said_in_clear_is_not_taken_for_said_under_tls() {
 }
 
 #[test]
+fn renewed_key_that_others_can_read_is_told_of() {
+    let sandbox = Sandbox::lab();
+    let pair = Pair::new(&sandbox, &["localhost"], 2026);
+    let server = sandbox.serve(&pair.flags());
+    let port = server.address().port();
+    pair.renew(&["localhost"], 2026);
+    fs::set_permissions(&pair.key, fs::Permissions::from_mode(0o644)).unwrap();
+    until("the log tells", || {
+        send(&sandbox, port, &["--tls-insecure"], MAIL).code(0);
+        server.log().contains("others can read the private key")
+    });
+}
+
+#[test]
 fn renewed_certificate_is_shown_and_connections_stay() {
     let sandbox = Sandbox::lab();
     let pair = Pair::new(&sandbox, &["localhost"], 2026);
