@@ -14,7 +14,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, Semaphore, watch};
 
 use crate::credentials::{Credentials, CredentialsError};
 use crate::maillog::SessionLog;
@@ -48,6 +48,8 @@ pub(super) struct Door {
     known: Known,
     /// Somebody has become known.
     news: Notify,
+    /// The server is about to end: nobody waits any more.
+    is_closed: watch::Sender<bool>,
 }
 
 /// Somebody at the door: one session.
@@ -105,6 +107,7 @@ impl Door {
             turns: Turns::default(),
             known: Known::new(),
             news: Notify::new(),
+            is_closed: watch::Sender::new(false),
         }
     }
 
@@ -212,6 +215,7 @@ impl Door {
                 biased;
                 leave = known => leave,
                 leave = turn => leave,
+                () = self.closed() => None,
             }
         };
         tokio::time::timeout(PATIENCE, leave).await.ok().flatten()
@@ -265,8 +269,26 @@ impl Door {
         }
         // The next one waits for what was noted, not for this answer.
         drop(leave);
-        tokio::time::sleep(delay).await;
+        tokio::select! {
+            () = tokio::time::sleep(delay) => {}
+            () = self.closed() => {}
+        }
         Entry::BadCredentials
+    }
+
+    /// Ends all waiting: a server that stops is not held up by who guesses.
+    pub(super) fn close(&self) {
+        self.is_closed.send_replace(true);
+    }
+
+    async fn closed(&self) {
+        // The sender is here.
+        drop(
+            self.is_closed
+                .subscribe()
+                .wait_for(|is_closed| *is_closed)
+                .await,
+        );
     }
 
     /// Does what takes a processor and memory for a while, when it is its turn.

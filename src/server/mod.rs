@@ -311,6 +311,7 @@ impl Server {
         acceptors.shutdown().await;
         // Nobody is left to hear it if there is no session.
         stopper.send(true).unwrap_or_default();
+        self.shared.office.door().close();
         // A session that is not done by then is cut off when the runtime goes.
         drop(tokio::time::timeout(STOP_TIMEOUT, places.empty()).await);
         let store = Arc::clone(&self.shared.store);

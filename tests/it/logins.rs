@@ -303,6 +303,28 @@ fn failures_slow_down_an_address_but_not_the_user() {
 }
 
 #[test]
+fn who_guesses_does_not_hold_up_a_stop() {
+    let sandbox = Sandbox::lab();
+    let Some((server, address)) = open_server(&sandbox, &["--insecure-auth"]) else {
+        return;
+    };
+    let mut guessers: Vec<Smtp> = (0..8).map(|_| hello(address)).collect();
+    for (number, guesser) in guessers.iter_mut().enumerate() {
+        guesser.line(&format!(
+            "AUTH PLAIN {}",
+            plain(&format!("u{number}"), "wrong")
+        ));
+    }
+    until("some have failed, others wait", || {
+        server.log().contains("login-failed")
+    });
+    let begun = Instant::now();
+    assert_eq!(server.terminate().code, 0);
+    let took = begun.elapsed();
+    assert!(took < Duration::from_secs(4), "{took:?}");
+}
+
+#[test]
 fn guesses_on_many_connections_at_once_gain_nothing() {
     let sandbox = Sandbox::lab();
     let flags = ["--insecure-auth", "--pop3-port", "0"];
