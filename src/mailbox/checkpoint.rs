@@ -29,9 +29,8 @@ pub struct Due {
 #[derive(Debug)]
 pub struct Checkpointer {
     worker: Worker,
-    is_running: bool,
-    /// Whose mailboxes it syncs.
-    users: HashSet<String>,
+    /// Whose mailboxes the running checkpoint syncs; `None` when none runs.
+    running: Option<HashSet<String>>,
 }
 
 /// What was synced, or why not all of it.
@@ -56,8 +55,7 @@ impl Checkpointer {
     pub fn in_background(disk: Arc<dyn Disk>) -> Self {
         Self {
             worker: Worker::Thread(disk, None),
-            is_running: false,
-            users: HashSet::new(),
+            running: None,
         }
     }
 
@@ -66,27 +64,27 @@ impl Checkpointer {
     pub fn on_demand() -> Self {
         Self {
             worker: Worker::Asker(Vec::new()),
-            is_running: false,
-            users: HashSet::new(),
+            running: None,
         }
     }
 
     /// Whether a checkpoint's result is not taken yet.
     #[must_use]
     pub fn is_running(&self) -> bool {
-        self.is_running
+        self.running.is_some()
     }
 
     /// Whether a checkpoint that syncs this user's mailbox is running.
     #[must_use]
     pub fn is_syncing(&self, user: &str) -> bool {
-        self.is_running && self.users.contains(user)
+        let users = self.running.as_ref();
+        users.is_some_and(|users| users.contains(user))
     }
 
     /// Begins a checkpoint, when none is running.
     pub fn begin(&mut self, due: Vec<Due>) {
-        self.is_running = true;
-        self.users = due.iter().map(|mailbox| mailbox.user.clone()).collect();
+        let users = due.iter().map(|mailbox| mailbox.user.clone());
+        self.running = Some(users.collect());
         if let Worker::Thread(disk, ends @ None) = &mut self.worker {
             *ends = start(Arc::clone(disk));
             if ends.is_none() {
@@ -105,7 +103,7 @@ impl Checkpointer {
 
     /// The result of the running checkpoint, once it is there.
     pub fn result(&mut self, wait: bool) -> Option<Synced> {
-        if !self.is_running {
+        if !self.is_running() {
             return None;
         }
         let result = match &mut self.worker {
@@ -119,7 +117,7 @@ impl Checkpointer {
             Worker::Thread(_, None) => return None,
             Worker::Asker(due) => sync(std::mem::take(due)),
         };
-        self.is_running = false;
+        self.running = None;
         Some(result)
     }
 }
@@ -130,8 +128,8 @@ fn start(disk: Arc<dyn Disk>) -> Option<Ends> {
     let (sender, results) = channel();
     let thread = std::thread::Builder::new().name("checkpoint".to_owned());
     let started = thread.spawn(move || {
-        let mut next = due.recv().ok();
-        while let Some(due_now) = next.take() {
+        let mut next = None;
+        while let Some(due_now) = next.take().or_else(|| due.recv().ok()) {
             let users: Vec<String> = due_now.iter().map(|mailbox| mailbox.user.clone()).collect();
             if sender.send(sync(due_now)).is_err() {
                 return;
@@ -143,9 +141,6 @@ fn start(disk: Arc<dyn Disk>) -> Option<Ends> {
                     break;
                 }
                 table::refresh(&*disk, &mailbox_path(&user));
-            }
-            if next.is_none() {
-                next = due.recv().ok();
             }
         }
     });
