@@ -17,7 +17,7 @@ use crate::sasl::{self, Exchange, Login, Mechanism, Progress, Proof, scram};
 use crate::secret::Secret;
 use crate::user::UserName;
 use crate::wire::dot::Encoder;
-use crate::wire::line::{Line, LineBuffer, printable};
+use crate::wire::line::{Line, LineBuffer, TLS_HANDSHAKE, printable};
 use crate::wire::{Channel, Machine, Step};
 
 use super::Event;
@@ -28,8 +28,6 @@ use super::reply::{HIDDEN, Reply};
 
 /// What ends the text after SEND.
 const TEXT_END: &[u8] = b"###";
-/// Stands in logs for what nobody can read.
-const TLS_HANDSHAKE: &str = "(TLS handshake)";
 
 /// What a server offers and allows; the same for all its sessions.
 #[derive(Clone, Debug)]

@@ -12,7 +12,7 @@ use crate::sasl::{self, Exchange, Login, Mechanism, Progress, Proof, scram};
 use crate::secret::Secret;
 use crate::user::UserName;
 use crate::wire::dot::Decoder;
-use crate::wire::line::{Line, LineBuffer, LineEnd, printable};
+use crate::wire::line::{Line, LineBuffer, LineEnd, TLS_HANDSHAKE, printable};
 use crate::wire::{Channel, Machine, Step};
 
 use super::Event;
@@ -20,9 +20,6 @@ use super::command::{self, Command, MailParameters, RcptParameters};
 use super::extension::Extensions;
 use super::limits;
 use super::reply::{HIDDEN, Reply, Severity};
-
-/// Stands in logs for what nobody can read.
-const TLS_HANDSHAKE: &str = "(TLS handshake)";
 
 /// What a server offers and allows; the same for all its sessions.
 #[derive(Clone, Debug)]

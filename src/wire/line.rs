@@ -51,6 +51,9 @@ impl Line {
     }
 }
 
+/// Stands in logs for a handshake of TLS in place of a line, which nobody can read.
+pub const TLS_HANDSHAKE: &str = "(TLS handshake)";
+
 /// Octets that arrived and are not yet consumed.
 #[derive(Debug, Default)]
 pub struct LineBuffer {
