@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use chrono::Datelike as _;
 
 use crate::clock;
-use crate::disk::{self, Disk, Open};
+use crate::disk::{self, Disk};
 use crate::maillog::Log;
 use crate::net::certificate::{Flaw, Identity, IdentityError, self_signed};
 use crate::net::tls::Identities;
@@ -269,11 +269,8 @@ fn make(
     let beside = |path: &str| PathBuf::from(format!("{path}.new"));
     for (path, pem) in [&key, &certificate] {
         let new = beside(path);
-        let written = disk::remove_if_there(disk, &new).and_then(|()| {
-            let file = disk.open(&new, Open::New)?;
-            file.write_at(pem.as_bytes(), 0)?;
-            file.sync()
-        });
+        let written = disk::remove_if_there(disk, &new)
+            .and_then(|()| disk::replace(disk, &new, pem.as_bytes()));
         written.map_err(cannot("write", &disk.show(&new)))?;
     }
     // A certificate that is there has its key, whenever the power goes.
