@@ -185,17 +185,17 @@ impl Office {
     fn recipient(&self, path: &ForwardPath) -> Result<Answer, CredentialsError> {
         let found = match path {
             ForwardPath::Postmaster => self.postmaster()?,
-            ForwardPath::Address(address) if !self.is_ours(address) => {
-                if !self.is_our_postmaster(address) {
-                    return Ok(Answer::NotOurs);
+            ForwardPath::Address(address) if self.is_ours(address) => {
+                match self.user_of(address)? {
+                    None if is_postmaster(address) => self.postmaster()?,
+                    None => self.catch_all()?,
+                    user => user,
                 }
+            }
+            ForwardPath::Address(address) if self.is_our_postmaster(address) => {
                 self.postmaster()?
             }
-            ForwardPath::Address(address) => match self.user_of(address)? {
-                None if is_postmaster(address) => self.postmaster()?,
-                None => self.catch_all()?,
-                user => user,
-            },
+            ForwardPath::Address(_) => return Ok(Answer::NotOurs),
         };
         Ok(found.map_or(Answer::NoSuchUser, Answer::Recipient))
     }
