@@ -18,6 +18,10 @@ const FLOOD_OCTETS: usize = 4096;
 const TURN_STEPS: usize = 16;
 /// Such a piece.
 const PIECE_OCTETS: usize = 128;
+/// A peer that answers within this time, alone as it is, is waited for without sleeping: to be woken
+/// takes longer than all that is done for a command. One that once takes longer is not, until it
+/// answers so soon again.
+const SPIN_TIME: Duration = Duration::from_micros(100);
 /// How long to look for what a peer said before it stopped listening.
 const LAST_WORDS_TIMEOUT: Duration = Duration::from_secs(1);
 /// How many reads that may take.
@@ -30,6 +34,12 @@ pub trait Owner<M: Machine>: Send {
 
     /// Hears what happened.
     fn event(&mut self, event: M::Event);
+
+    /// Whether the peer may be waited for without sleeping: nobody else is served, and there is a
+    /// processor to spare.
+    fn may_spin(&self) -> bool {
+        false
+    }
 }
 
 /// Drives an engine until it closes, and closes the connection. `stop` turns true when the engine
@@ -48,6 +58,7 @@ pub async fn drive<M: Machine, O: Owner<M>>(
 ) -> io::Result<()> {
     let mut is_stopping = false;
     let mut steps = 0;
+    let mut is_brisk = false;
     let mut told = stop.clone();
     let mut told = pin!(async move {
         // An owner that is gone stops nobody.
@@ -107,7 +118,13 @@ pub async fn drive<M: Machine, O: Owner<M>>(
             Step::Wait(deadline) => {
                 steps = 0;
                 let mut received = 0;
-                let read = stream.read(deadline, |octets| {
+                let spin_time = if is_brisk && owner.may_spin() {
+                    SPIN_TIME
+                } else {
+                    Duration::ZERO
+                };
+                let since = now;
+                let read = stream.read_spinning(spin_time, deadline, |octets| {
                     received = octets.len();
                     machine.receive(Instant::now(), octets);
                 });
@@ -122,6 +139,7 @@ pub async fn drive<M: Machine, O: Owner<M>>(
                     tokio::task::coop::consume_budget().await;
                 }
                 now = Instant::now();
+                is_brisk = now.duration_since(since) < SPIN_TIME;
                 match read {
                     None | Some(Ok(Read::Octets | Read::TimedOut)) => {}
                     Some(Ok(Read::End)) => machine.disconnected(now),

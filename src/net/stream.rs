@@ -114,6 +114,21 @@ impl Stream {
     ///
     /// The connection is broken.
     pub async fn read(&mut self, deadline: Instant, take: impl FnOnce(&[u8])) -> io::Result<Read> {
+        self.read_spinning(Duration::ZERO, deadline, take).await
+    }
+
+    /// [`Stream::read`] that looks again and again for so long before it sleeps. Others on this
+    /// thread get their turn between two looks.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Stream::read`].
+    pub async fn read_spinning(
+        &mut self,
+        spin_time: Duration,
+        deadline: Instant,
+        take: impl FnOnce(&[u8]),
+    ) -> io::Result<Read> {
         if std::mem::take(&mut self.owes_acknowledgement) {
             // Senders that write a message in two pieces wait for an acknowledgement between
             // them, which the system delays by 40 ms unless told not to each time. A reply would
@@ -121,6 +136,16 @@ impl Stream {
             rustix::net::sockopt::set_tcp_quickack(&self.socket, true).unwrap_or_default();
         }
         let mut take = Some(take);
+        if !spin_time.is_zero() {
+            let begun = Instant::now();
+            while begun.elapsed() < spin_time {
+                let look = poll_fn(|context| Poll::Ready(self.poll_read(context, &mut take)));
+                if let Poll::Ready(read) = look.await {
+                    return read;
+                }
+                tokio::task::yield_now().await;
+            }
+        }
         poll_fn(|context| {
             if let Poll::Ready(read) = self.poll_read(context, &mut take) {
                 return Poll::Ready(read);

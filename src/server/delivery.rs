@@ -48,6 +48,8 @@ pub struct Office {
     messages: AtomicU64,
     /// How many sessions there are, of all protocols.
     present: AtomicUsize,
+    /// A client may run at the same time as we.
+    has_several_processors: bool,
 }
 
 impl Office {
@@ -69,6 +71,8 @@ impl Office {
             log,
             messages: AtomicU64::new(0),
             present: AtomicUsize::new(0),
+            has_several_processors: std::thread::available_parallelism()
+                .is_ok_and(|processors| processors.get() > 1),
         }
     }
 
@@ -150,8 +154,18 @@ impl Office {
         }
     }
 
+    /// Whether there is one session only.
+    fn is_alone(&self) -> bool {
+        self.present.load(Ordering::Relaxed) == 1
+    }
+
+    /// Whether a client may be waited for without sleeping.
+    pub(super) fn may_spin(&self) -> bool {
+        self.has_several_processors && self.is_alone()
+    }
+
     async fn commit(&self) {
-        let is_alone = self.present.load(Ordering::Relaxed) == 1;
+        let is_alone = self.is_alone();
         if !is_alone {
             // Whoever else is ready now gets stored with the same sync: the runtime comes back here
             // once it has nothing else to do.
@@ -524,6 +538,10 @@ impl Owner<Session> for Clerk {
                 Answer::Accept
             }
         }
+    }
+
+    fn may_spin(&self) -> bool {
+        self.office.may_spin()
     }
 
     fn event(&mut self, event: Event) {

@@ -328,6 +328,10 @@ impl Owner<Session> for Clerk {
         }
     }
 
+    fn may_spin(&self) -> bool {
+        self.office.may_spin()
+    }
+
     fn event(&mut self, event: Event) {
         let log = &self.visitor.log;
         match event {
