@@ -7,9 +7,7 @@
 use std::fmt::{self, Write as _};
 use std::io::Write;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use chrono::SecondsFormat;
@@ -20,8 +18,10 @@ use crate::user::UserName;
 
 /// How long the last lines may take.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
-/// Lines that may wait to be written.
-const LINES_MAX: usize = 8192;
+/// From so many octets on that wait to be written, lines are left out.
+const OCTETS_MAX: usize = 1024 * 1024;
+/// How much memory is kept for the next lines.
+const OCTETS_KEPT: usize = 64 * 1024;
 /// How long the first of some lines waits for the others.
 const GATHER_TIME: Duration = Duration::from_millis(5);
 
@@ -43,12 +43,26 @@ pub struct Log {
     inner: Arc<Inner>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Inner {
-    lines: Mutex<Option<SyncSender<String>>>,
-    omitted: Arc<AtomicU64>,
-    /// Says when everything is written.
-    done: Mutex<Option<Receiver<()>>>,
+    waiting: Mutex<Waiting>,
+    /// There is a line now, or there will be no more, or all are written.
+    news: Condvar,
+}
+
+/// What is to be written.
+#[derive(Debug, Default)]
+struct Waiting {
+    lines: String,
+    omitted: u64,
+    is_closed: bool,
+    is_all_written: bool,
+}
+
+impl Inner {
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// The log of one session.
@@ -62,26 +76,18 @@ impl Log {
     /// Writes to `out`.
     #[must_use]
     pub fn new(level: Level, out: Box<dyn Write + Send>) -> Self {
-        let (sender, lines) = sync_channel(LINES_MAX);
-        let omitted = Arc::new(AtomicU64::new(0));
-        let counter = Arc::clone(&omitted);
-        let (finished, done) = sync_channel(1);
+        let inner = Arc::new(Inner::default());
         let thread = std::thread::Builder::new().name("log".to_owned());
+        let own = Arc::clone(&inner);
         let thread = thread.spawn(move || {
-            write_all(&lines, &counter, out);
-            finished.send(()).unwrap_or_default();
+            write_all(&own, out);
+            own.waiting().is_all_written = true;
+            own.news.notify_all();
         });
         // A system without a thread to give has a server without a log.
-        drop(thread);
-        let inner = Inner {
-            lines: Mutex::new(Some(sender)),
-            omitted,
-            done: Mutex::new(Some(done)),
-        };
-        Self {
-            level,
-            inner: Arc::new(inner),
-        }
+        inner.waiting().is_closed = thread.is_err();
+        inner.waiting().is_all_written = thread.is_err();
+        Self { level, inner }
     }
 
     /// The log of a session.
@@ -137,23 +143,15 @@ impl Log {
 
     /// Writes what is waiting, and nothing after it.
     pub fn close(&self) {
-        drop(
-            self.inner
-                .lines
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .take(),
-        );
-        let done = self
+        let mut waiting = self.inner.waiting();
+        waiting.is_closed = true;
+        self.inner.news.notify_all();
+        // A log that nobody reads any more must not keep the program from ending.
+        let closed = self
             .inner
-            .done
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        if let Some(done) = done {
-            // A log that nobody reads any more must not keep the program from ending.
-            done.recv_timeout(CLOSE_TIMEOUT).unwrap_or_default();
-        }
+            .news
+            .wait_timeout_while(waiting, CLOSE_TIMEOUT, |waiting| !waiting.is_all_written);
+        drop(closed);
     }
 
     fn line(&self, level: Level, what: fmt::Arguments<'_>) {
@@ -161,17 +159,19 @@ impl Log {
             return;
         }
         let time = clock::now().to_rfc3339_opts(SecondsFormat::Millis, false);
-        let line = format!("{time} {what}\n");
-        let lines = self
-            .inner
-            .lines
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if lines
-            .as_ref()
-            .is_some_and(|lines| lines.try_send(line).is_err())
-        {
-            self.inner.omitted.fetch_add(1, Ordering::Relaxed);
+        let mut waiting = self.inner.waiting();
+        if waiting.is_closed {
+            return;
+        }
+        if waiting.lines.len() >= OCTETS_MAX {
+            waiting.omitted += 1;
+            return;
+        }
+        let is_first = waiting.lines.is_empty();
+        writeln!(waiting.lines, "{time} {what}").unwrap_or_default();
+        drop(waiting);
+        if is_first {
+            self.inner.news.notify_all();
         }
     }
 }
@@ -325,20 +325,38 @@ impl fmt::Display for Value<'_> {
     }
 }
 
-fn write_all(lines: &Receiver<String>, omitted: &AtomicU64, mut out: Box<dyn Write + Send>) {
-    while let Ok(first) = lines.recv() {
-        // Waking up for each line would cost more than writing it.
-        std::thread::sleep(GATHER_TIME);
-        let mut text = first;
-        text.extend(lines.try_iter().take(LINES_MAX));
-        match omitted.swap(0, Ordering::Relaxed) {
-            0 => {}
-            count => text.push_str(&format!(
-                "{count} lines left out, the log is read too slowly\n"
-            )),
+fn write_all(log: &Inner, mut out: Box<dyn Write + Send>) {
+    let mut lines = String::new();
+    loop {
+        let waiting = log.waiting();
+        let waiting = log
+            .news
+            .wait_while(waiting, |waiting| {
+                waiting.lines.is_empty() && !waiting.is_closed
+            })
+            .unwrap_or_else(PoisonError::into_inner);
+        let is_closed = waiting.is_closed;
+        drop(waiting);
+        if !is_closed {
+            // Waking up for each line would cost more than writing it.
+            std::thread::sleep(GATHER_TIME);
+        }
+        let mut waiting = log.waiting();
+        std::mem::swap(&mut waiting.lines, &mut lines);
+        let omitted = std::mem::take(&mut waiting.omitted);
+        drop(waiting);
+        if omitted > 0 {
+            lines.push_str(&format!(
+                "{omitted} lines left out, the log is read too slowly\n"
+            ));
+        }
+        if lines.is_empty() {
+            return;
         }
         // A log that cannot be written is no reason to stop.
-        drop(out.write_all(text.as_bytes()));
+        drop(out.write_all(lines.as_bytes()));
+        lines.clear();
+        lines.shrink_to(OCTETS_KEPT);
     }
 }
 

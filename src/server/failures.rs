@@ -26,7 +26,8 @@ const _: () = assert!(PLACES.is_multiple_of(WAYS));
 #[derive(Debug)]
 pub(super) struct Failures {
     hasher: RandomState,
-    places: Mutex<Box<[Option<Place>]>>,
+    /// Empty before the first try.
+    places: Mutex<Vec<Option<Place>>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -43,7 +44,7 @@ impl Failures {
     pub(super) fn new() -> Self {
         Self {
             hasher: RandomState::new(),
-            places: Mutex::new(vec![None; PLACES].into_boxed_slice()),
+            places: Mutex::default(),
         }
     }
 
@@ -89,6 +90,7 @@ impl Failures {
     ) -> T {
         let key = self.hasher.hash_one(key);
         let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        places.resize(PLACES, None);
         let sets = (PLACES / WAYS) as u64;
         let start = usize::try_from(key % sets).unwrap_or_default() * WAYS;
         let ways = &mut places[start..start + WAYS];

@@ -123,14 +123,15 @@ fn lock(queues: &Mutex<Queues>) -> MutexGuard<'_, Queues> {
 #[derive(Debug)]
 pub(super) struct Known {
     hasher: RandomState,
-    places: Mutex<Box<[Option<u64>]>>,
+    /// Empty before the first try.
+    places: Mutex<Vec<Option<u64>>>,
 }
 
 impl Known {
     pub(super) fn new() -> Self {
         Self {
             hasher: RandomState::new(),
-            places: Mutex::new(vec![None; KNOWN_MAX].into_boxed_slice()),
+            places: Mutex::default(),
         }
     }
 
@@ -150,6 +151,7 @@ impl Known {
         let key = self.hasher.hash_one(who);
         let at = usize::try_from(key % KNOWN_MAX as u64).unwrap_or_default();
         let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        places.resize(KNOWN_MAX, None);
         look(&mut places[at], key)
     }
 }
