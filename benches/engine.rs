@@ -479,7 +479,7 @@ fn record(text: &[u8], out: &mut Vec<u8>) {
         hostname: "mx.example",
         protocol: "ESMTP",
         id: "660ee04fada67.0",
-        forward_path: Some("<user1@localhost>".to_owned()),
+        recipient: Some("user1@localhost"),
         received: time,
     };
     let summary = Summary::new(text, true, &reverse_path, "2021-03-22 : 14 : 05");

@@ -3,8 +3,10 @@
 //! Non-ASCII local parts and domains are parsed too (RFC 6531 §3.3); whether they are allowed is
 //! the session's to say ([`Address::is_ascii`]).
 
-use std::fmt;
+use std::borrow::Cow;
+use std::fmt::{self, Write as _};
 use std::net::Ipv6Addr;
+use std::sync::Arc;
 
 /// The longest local part, in octets (RFC 5321 §4.5.3.1.1).
 pub const LOCAL_PART_OCTETS_MAX: usize = 64;
@@ -17,11 +19,13 @@ pub const PATH_OCTETS_MAX: usize = 256;
 ///
 /// The local part is held without quotes and backslashes, so that `"joe"@d` and `joe@d` are
 /// equal; it is written with the fewest quotes that will do. Its case is kept. The domain is held and
-/// compared as it is written: `[127.0.0.1]` and `[127.0.0.01]` are two.
+/// compared as it is written: `[127.0.0.1]` and `[127.0.0.01]` are two. A clone shares the text.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Address {
-    local_part: String,
-    domain: String,
+    /// The local part, `@`, the domain.
+    text: Arc<str>,
+    /// Where that `@` is.
+    at: usize,
 }
 
 impl Address {
@@ -42,27 +46,45 @@ impl Address {
     /// The part before the `@`, unquoted.
     #[must_use]
     pub fn local_part(&self) -> &str {
-        &self.local_part
+        &self.text[..self.at]
     }
 
     /// The part after the `@`; an address literal has its brackets.
     #[must_use]
     pub fn domain(&self) -> &str {
-        &self.domain
+        &self.text[self.at + 1..]
     }
 
     /// Whether it can be sent without SMTPUTF8.
     #[must_use]
     pub fn is_ascii(&self) -> bool {
-        self.local_part.is_ascii() && self.domain.is_ascii()
+        self.text.is_ascii()
     }
 
     /// Whether both name one mailbox of ours: case does not count, in the domain by RFC 5321
     /// §2.4, in the local part because user names have none.
     #[must_use]
     pub fn is_same_mailbox(&self, other: &Self) -> bool {
-        self.local_part.to_lowercase() == other.local_part.to_lowercase()
-            && self.domain.to_lowercase() == other.domain.to_lowercase()
+        let is_same = |a: &str, b: &str| {
+            // Letters beyond ASCII may have a small form within it.
+            a.eq_ignore_ascii_case(b)
+                || !(a.is_ascii() && b.is_ascii()) && a.to_lowercase() == b.to_lowercase()
+        };
+        is_same(self.local_part(), other.local_part()) && is_same(self.domain(), other.domain())
+    }
+
+    fn fmt_in_brackets(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("<")?;
+        fmt::Display::fmt(self, f)?;
+        f.write_str(">")
+    }
+
+    /// Whether `text` is an address, of this mailbox of ours.
+    #[must_use]
+    pub fn is_written(&self, text: &str) -> bool {
+        // As it mostly is written, it need not be parsed.
+        (*self.text == *text && is_dot_string(self.local_part()))
+            || Self::parse(text).is_ok_and(|other| self.is_same_mailbox(&other))
     }
 }
 
@@ -76,19 +98,18 @@ impl std::str::FromStr for Address {
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if is_dot_string(&self.local_part) {
-            f.write_str(&self.local_part)?;
-        } else {
-            f.write_str("\"")?;
-            for c in self.local_part.chars() {
-                if matches!(c, '"' | '\\') {
-                    f.write_str("\\")?;
-                }
-                write!(f, "{c}")?;
-            }
-            f.write_str("\"")?;
+        if is_dot_string(self.local_part()) {
+            return f.write_str(&self.text);
         }
-        write!(f, "@{}", self.domain)
+        f.write_str("\"")?;
+        for c in self.local_part().chars() {
+            if matches!(c, '"' | '\\') {
+                f.write_str("\\")?;
+            }
+            f.write_char(c)?;
+        }
+        f.write_str("\"@")?;
+        f.write_str(self.domain())
     }
 }
 
@@ -131,7 +152,7 @@ impl fmt::Display for ReversePath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Null => f.write_str("<>"),
-            Self::Address(address) => write!(f, "<{address}>"),
+            Self::Address(address) => address.fmt_in_brackets(f),
         }
     }
 }
@@ -178,7 +199,7 @@ impl fmt::Display for ForwardPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Postmaster => f.write_str("<postmaster>"),
-            Self::Address(address) => write!(f, "<{address}>"),
+            Self::Address(address) => address.fmt_in_brackets(f),
         }
     }
 }
@@ -261,32 +282,32 @@ fn mailbox(text: &str) -> Result<(Address, &str), AddressError> {
     let (local_part, rest) = local_part(text)?;
     let rest = rest.strip_prefix('@').ok_or(AddressError::NoAt)?;
     let (domain, rest) = domain(rest)?;
-    if local_part.len() > LOCAL_PART_OCTETS_MAX {
+    let at = local_part.len();
+    if at > LOCAL_PART_OCTETS_MAX {
         return Err(AddressError::LocalPartTooLong);
     }
     if domain.len() > DOMAIN_OCTETS_MAX {
         return Err(AddressError::DomainTooLong);
     }
-    Ok((
-        Address {
-            local_part,
-            domain: domain.to_owned(),
-        },
-        rest,
-    ))
+    let text = match local_part {
+        Cow::Borrowed(_) => text[..text.len() - rest.len()].into(),
+        Cow::Owned(unquoted) => format!("{unquoted}@{domain}").into(),
+    };
+    Ok((Address { text, at }, rest))
 }
 
 // Local-part = Dot-string / Quoted-string ; Dot-string = Atom *("." Atom)
-fn local_part(text: &str) -> Result<(String, &str), AddressError> {
+fn local_part(text: &str) -> Result<(Cow<'_, str>, &str), AddressError> {
     if let Some(quoted) = text.strip_prefix('"') {
-        return quoted_string(quoted);
+        let (value, rest) = quoted_string(quoted)?;
+        return Ok((value.into(), rest));
     }
     let end = text
         .find(|c| c != '.' && !is_atext(c))
         .unwrap_or(text.len());
     let (word, rest) = text.split_at(end);
     if is_dot_string(word) {
-        Ok((word.to_owned(), rest))
+        Ok((word.into(), rest))
     } else {
         Err(AddressError::LocalPart)
     }
@@ -318,7 +339,27 @@ fn is_dot_string(text: &str) -> bool {
 
 fn is_atext(c: char) -> bool {
     c.is_ascii_alphanumeric()
-        || "!#$%&'*+-/=?^_`{|}~".contains(c)
+        || matches!(
+            c,
+            '!' | '#'
+                | '$'
+                | '%'
+                | '&'
+                | '\''
+                | '*'
+                | '+'
+                | '-'
+                | '/'
+                | '='
+                | '?'
+                | '^'
+                | '_'
+                | '`'
+                | '{'
+                | '|'
+                | '}'
+                | '~'
+        )
         || (!c.is_ascii() && !c.is_control() && !c.is_whitespace())
 }
 

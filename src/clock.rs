@@ -2,7 +2,7 @@
 //!
 //! Time-outs are measured with [`std::time::Instant`], which nobody can set.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use chrono::{DateTime, Local, TimeDelta};
 
@@ -23,4 +23,14 @@ pub fn now() -> DateTime<Local> {
     };
     // Only a clock set beyond the year 262,000 gets there.
     now.unwrap_or(epoch)
+}
+
+/// The time now in microseconds since 1970, or before.
+#[must_use]
+pub fn unix_micros() -> i128 {
+    let micros = |time: Duration| i128::try_from(time.as_micros()).unwrap_or_default();
+    match SystemTime::now().duration_since(UNIX_EPOCH) {
+        Ok(since) => micros(since),
+        Err(error) => -micros(error.duration()),
+    }
 }

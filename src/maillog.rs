@@ -106,8 +106,7 @@ impl Log {
 
     /// The server takes connections.
     pub fn listening(&self, protocol: &str, address: &dyn fmt::Display) {
-        let address = address.to_string();
-        let address = Value(&address);
+        let address = Value(address);
         self.line(
             Level::Mail,
             format_args!("listening protocol={protocol} address={address}"),
@@ -190,27 +189,20 @@ impl SessionLog {
     /// A command came.
     pub fn command(&self, command: &dyn fmt::Display) {
         if self.log.level >= Level::Dialog {
-            self.line(
-                Level::Dialog,
-                format_args!("command {}", Value(&command.to_string())),
-            );
+            self.line(Level::Dialog, format_args!("command {}", Value(command)));
         }
     }
 
     /// A reply was given that is not a refusal.
     pub fn reply(&self, reply: &dyn fmt::Display) {
         if self.log.level >= Level::Dialog {
-            self.line(
-                Level::Dialog,
-                format_args!("reply {}", Value(&reply.to_string())),
-            );
+            self.line(Level::Dialog, format_args!("reply {}", Value(reply)));
         }
     }
 
     /// A command was refused.
     pub fn refused(&self, command: &str, reply: &dyn fmt::Display) {
-        let reply = reply.to_string();
-        let (command, reply) = (Value(command), Value(&reply));
+        let (command, reply) = (Value(command), Value(reply));
         self.line(
             Level::Mail,
             format_args!("refused command={command} reply={reply}"),
@@ -259,9 +251,7 @@ impl SessionLog {
 
     /// A message is stored.
     pub fn delivered(&self, id: &str, from: &ReversePath, users: &[UserName], octets: u64) {
-        let names: Vec<&str> = users.iter().map(UserName::as_str).collect();
-        let (from, to) = (from.to_string(), names.join(","));
-        let (from, to) = (Value(&from), Value(&to));
+        let (from, to) = (Value(from), Value(Names(users)));
         self.line(
             Level::Mail,
             format_args!("delivered id={id} from={from} to={to} octets={octets}"),
@@ -270,19 +260,17 @@ impl SessionLog {
 
     /// A message is not stored, and why.
     pub fn not_delivered(&self, id: &str, reason: &dyn fmt::Display) {
-        let reason = reason.to_string();
         self.line(
             Level::Warning,
-            format_args!("not-delivered id={id} reason={}", Value(&reason)),
+            format_args!("not-delivered id={id} reason={}", Value(reason)),
         );
     }
 
     /// Something failed in this session that somebody has to look at.
     pub fn failed(&self, what: &str, reason: &dyn fmt::Display) {
-        let reason = reason.to_string();
         self.line(
             Level::Warning,
-            format_args!("failed what={what} reason={}", Value(&reason)),
+            format_args!("failed what={what} reason={}", Value(reason)),
         );
     }
 
@@ -291,8 +279,7 @@ impl SessionLog {
         match error {
             None => self.line(Level::Mail, format_args!("closed")),
             Some(error) => {
-                let error = error.to_string();
-                self.line(Level::Mail, format_args!("closed error={}", Value(&error)));
+                self.line(Level::Mail, format_args!("closed error={}", Value(error)));
             }
         }
     }
@@ -304,24 +291,70 @@ impl SessionLog {
 }
 
 /// A value on one line: quoted where it has to be.
-struct Value<'a>(&'a str);
+struct Value<T>(T);
 
-impl fmt::Display for Value<'_> {
+impl<T: fmt::Display> fmt::Display for Value<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let is_word = |c: char| !c.is_whitespace() && !c.is_control() && c != '"';
-        if !self.0.is_empty() && self.0.chars().all(is_word) {
-            return f.write_str(self.0);
+        let mut look = Look::default();
+        write!(look, "{}", self.0)?;
+        if look.octets > 0 && !look.needs_quotes {
+            return self.0.fmt(f);
         }
         f.write_char('"')?;
-        for c in self.0.chars() {
+        write!(Quoted(&mut *f), "{}", self.0)?;
+        f.write_char('"')
+    }
+}
+
+/// Looks whether a text has to be quoted.
+#[derive(Default)]
+struct Look {
+    octets: usize,
+    needs_quotes: bool,
+}
+
+impl fmt::Write for Look {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let is_word = |c: char| match c {
+            '"' => false,
+            '!'..='~' => true,
+            c => !c.is_whitespace() && !c.is_control(),
+        };
+        self.octets += text.len();
+        self.needs_quotes |= !text.chars().all(is_word);
+        Ok(())
+    }
+}
+
+/// Writes what stands between quotes.
+struct Quoted<'a, 'f>(&'a mut fmt::Formatter<'f>);
+
+impl fmt::Write for Quoted<'_, '_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for c in text.chars() {
             match c {
-                '"' | '\\' => write!(f, "\\{c}")?,
-                '\n' => f.write_str("\\n")?,
-                c if c.is_control() => f.write_char('?')?,
-                c => f.write_char(c)?,
+                '"' | '\\' => write!(self.0, "\\{c}")?,
+                '\n' => self.0.write_str("\\n")?,
+                c if c.is_control() => self.0.write_char('?')?,
+                c => self.0.write_char(c)?,
             }
         }
-        f.write_char('"')
+        Ok(())
+    }
+}
+
+/// Names with commas between them.
+struct Names<'a>(&'a [UserName]);
+
+impl fmt::Display for Names<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, name) in self.0.iter().enumerate() {
+            if at > 0 {
+                f.write_char(',')?;
+            }
+            f.write_str(name.as_str())?;
+        }
+        Ok(())
     }
 }
 

@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 /// The longest user name, in octets: RFC 5321 §4.5.3.1.1 allows no longer local part.
 pub const USER_NAME_OCTETS_MAX: usize = 64;
@@ -14,9 +15,9 @@ pub const USER_NAME_OCTETS_MAX: usize = 64;
 ///
 /// One word of 1 to 64 octets without `/`, `,`, `@`, white space or control characters, that does
 /// not begin with `.` or `-`. So it can be joined to a directory without leaving it, stand in a
-/// line of `name,secret`, and never be taken for an option.
+/// line of `name,secret`, and never be taken for an option. A clone shares the text.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct UserName(String);
+pub struct UserName(Arc<str>);
 
 impl UserName {
     /// Takes a name as typed.
@@ -36,7 +37,7 @@ impl UserName {
         }
         match name.chars().find(|&c| !allowed(c)) {
             Some(character) => Err(UserNameError::Character { character }),
-            None => Ok(Self(name.to_owned())),
+            None => Ok(Self(name.into())),
         }
     }
 
@@ -55,7 +56,7 @@ impl UserName {
     /// Whether `name` is a spelling of this user's name.
     #[must_use]
     pub fn is(&self, name: &str) -> bool {
-        self.0 == name || fold(&self.0) == fold(name)
+        *self.0 == *name || fold(&self.0) == fold(name)
     }
 }
 

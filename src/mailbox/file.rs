@@ -96,7 +96,9 @@ impl Commits {
         if self.waiting.is_empty() {
             return;
         }
-        if let Err(unsent) = self.queue.send(std::mem::take(&mut self.waiting)) {
+        // The next batch is likely to be as large.
+        let next = Vec::with_capacity(self.waiting.len());
+        if let Err(unsent) = self.queue.send(std::mem::replace(&mut self.waiting, next)) {
             for (_, QueuedDone(done)) in unsent.0 {
                 done(Err(AppendError::Failed("the store is closed".to_owned())));
             }

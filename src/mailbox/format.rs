@@ -20,6 +20,8 @@
 //!
 //! Readers also take CRLF, since people edit these files.
 
+use std::borrow::Cow;
+use std::cell::OnceCell;
 use std::io;
 
 use memchr::memmem;
@@ -56,8 +58,9 @@ pub struct Summary<'a> {
     section: Section<'a>,
     reverse_path: &'a ReversePath,
     /// `From`, `To`, `Subject` where they are all that there is and a plain record may do.
-    plain: Option<[String; 3]>,
-    subject: String,
+    plain: Option<[Cow<'a, str>; 3]>,
+    /// The subject of full records, once there is one.
+    subject: OnceCell<String>,
     received: &'a str,
 }
 
@@ -72,8 +75,6 @@ impl<'a> Summary<'a> {
         received: &'a str,
     ) -> Self {
         let section = Section::parse(text);
-        let subject = section.named("Subject").next();
-        let subject = subject.map(|field| field.readable(SUBJECT_CHARACTERS_MAX));
         let body_is_marked = text[section.body..].starts_with(FULL_RECORD_MARK);
         // Of a header section that goes on who knows what is yet to come.
         let is_complete = is_whole || section.body < text.len();
@@ -83,8 +84,11 @@ impl<'a> Summary<'a> {
             None
         };
         Self {
-            plain: plain.filter(|[from, ..]| is_address(from, reverse_path.address())),
-            subject: subject.unwrap_or_default(),
+            plain: plain.filter(|[from, ..]| {
+                let sender = reverse_path.address();
+                sender.is_some_and(|sender| sender.is_written(from.trim_end()))
+            }),
+            subject: OnceCell::new(),
             section,
             reverse_path,
             received,
@@ -100,12 +104,11 @@ impl<'a> Summary<'a> {
     /// The head of the record for this recipient.
     #[must_use]
     pub fn head(&self, recipient: &str) -> Head {
-        let address = Address::parse(recipient).ok();
         if let Some([from, to, subject]) = &self.plain
-            && is_address(to, address.as_ref())
+            && Address::parse(recipient).is_ok_and(|recipient| recipient.is_written(to.trim_end()))
         {
             return Head {
-                lines: self.lines(from, to, subject),
+                lines: self.lines(from.trim_end(), to.trim_end(), subject),
                 plain_body: Some(self.section.body),
             };
         }
@@ -113,47 +116,51 @@ impl<'a> Summary<'a> {
             None => "<>".to_owned(),
             Some(address) => address.to_string(),
         };
+        let subject = self.subject.get_or_init(|| {
+            let subject = self.section.named("Subject").next();
+            let subject = subject.map(|field| field.readable(SUBJECT_CHARACTERS_MAX));
+            subject.unwrap_or_default()
+        });
         Head {
-            lines: self.lines(&from, recipient, &self.subject),
+            lines: self.lines(&from, recipient, subject),
             plain_body: None,
         }
     }
 
     fn lines(&self, from: &str, to: &str, subject: &str) -> String {
-        let received = self.received;
-        format!("From: {from}\nTo: {to}\nSubject: {subject}\nReceived: {received}\n")
+        [
+            "From: ",
+            from,
+            "\nTo: ",
+            to,
+            "\nSubject: ",
+            subject,
+            "\nReceived: ",
+            self.received,
+            "\n",
+        ]
+        .concat()
     }
 }
 
 /// The values of From, To and Subject, if there is exactly one of each and nothing else, and
 /// the four lines can say the same.
-fn plain_fields(section: &Section<'_>) -> Option<[String; 3]> {
+fn plain_fields<'a>(section: &Section<'a>) -> Option<[Cow<'a, str>; 3]> {
     if section.fields.len() != 3 {
         return None;
     }
     let value = |name| {
-        let field = section.named(name).next()?;
-        let text = String::from_utf8(field.unfolded()).ok()?;
+        let text = match section.named(name).next()?.unfolded() {
+            Cow::Borrowed(octets) => Cow::from(std::str::from_utf8(octets).ok()?),
+            Cow::Owned(octets) => Cow::from(String::from_utf8(octets).ok()?),
+        };
         (!text.contains(|c: char| c.is_control() && c != '\t')).then_some(text)
     };
     let (from, to, subject) = (value("From")?, value("To")?, value("Subject")?);
     // An encoded word is readable only when it is decoded, and then not what was sent.
     let is_encoded = subject.contains("=?");
     let fits = subject.chars().count() <= SUBJECT_CHARACTERS_MAX;
-    (fits && !is_encoded).then(|| {
-        [
-            from.trim_end().to_owned(),
-            to.trim_end().to_owned(),
-            subject,
-        ]
-    })
-}
-
-fn is_address(text: &str, address: Option<&Address>) -> bool {
-    match (Address::parse(text), address) {
-        (Ok(parsed), Some(address)) => parsed.is_same_mailbox(address),
-        _ => false,
-    }
+    (fits && !is_encoded).then_some([from, to, subject])
 }
 
 /// Where a record lies in its file.

@@ -3,6 +3,8 @@
 //! Text has LF line ends here. A header section ends at the first empty line, or at the first line
 //! that is no header field: a message whose first line is none is all body.
 
+use std::borrow::Cow;
+
 use memchr::memchr;
 
 /// A header field as it stands in the text.
@@ -66,7 +68,7 @@ impl<'a> Section<'a> {
     }
 }
 
-impl Field<'_> {
+impl<'a> Field<'a> {
     /// Whether this is the field's name, in any case.
     #[must_use]
     pub fn is(&self, name: &str) -> bool {
@@ -75,14 +77,13 @@ impl Field<'_> {
 
     /// The value on one line (RFC 5322 §2.2.3), without white space in front.
     #[must_use]
-    pub fn unfolded(&self) -> Vec<u8> {
-        let value: Vec<u8> = self
-            .value
-            .iter()
-            .copied()
-            .filter(|&octet| octet != b'\n')
-            .collect();
-        value[value.len() - value.trim_ascii_start().len()..].to_vec()
+    pub fn unfolded(&self) -> Cow<'a, [u8]> {
+        let value = self.value.trim_ascii_start();
+        if memchr(b'\n', value).is_none() {
+            return value.into();
+        }
+        let value = value.iter().copied();
+        value.filter(|&octet| octet != b'\n').collect()
     }
 
     /// The value as a person reads it: unfolded, encoded words decoded (RFC 2047), control
@@ -91,9 +92,9 @@ impl Field<'_> {
     pub fn readable(&self, characters_max: usize) -> String {
         let value = self.unfolded();
         let text = if memchr::memmem::find(&value, b"=?").is_some() {
-            decoded(&value)
+            decoded(&value).into()
         } else {
-            String::from_utf8_lossy(&value).into_owned()
+            String::from_utf8_lossy(&value)
         };
         let text = text
             .trim_end()

@@ -21,9 +21,9 @@ pub struct Trace<'a> {
     pub protocol: &'a str,
     /// What the log calls the message.
     pub id: &'a str,
-    /// The recipient with its brackets, if there is only one: others must not learn of each
-    /// other (RFC 5321 §7.2).
-    pub forward_path: Option<String>,
+    /// The recipient's address, if there is only one: others must not learn of each other
+    /// (RFC 5321 §7.2).
+    pub recipient: Option<&'a str>,
     /// When it was taken.
     pub received: DateTime<Local>,
 }
@@ -33,17 +33,14 @@ impl Trace<'_> {
     #[must_use]
     pub fn fields(&self, reverse_path: &ReversePath) -> String {
         let mut fields = String::with_capacity(FIELDS_OCTETS);
-        write_to(
-            &mut fields,
-            format_args!("Return-Path: {reverse_path}\nReceived: from "),
-        );
+        let write =
+            |fields: &mut String, what: &[&str]| what.iter().for_each(|word| fields.push_str(word));
+        write_to(&mut fields, format_args!("Return-Path: {reverse_path}"));
+        fields.push_str("\nReceived: from ");
         // A name that is none could hold a comment or a clause of its own.
-        let is_plain = |c: char| c.is_ascii_alphanumeric() || ".-_:[]".contains(c);
-        fields.extend(
-            self.client_name
-                .chars()
-                .map(|c| if is_plain(c) { c } else { '?' }),
-        );
+        let is_plain = |c: char| matches!(c, 'a'..='z' | 'A'..='Z' | '0'..='9' | '.' | '-' | '_' | ':' | '[' | ']');
+        let name = self.client_name.chars();
+        fields.extend(name.map(|c| if is_plain(c) { c } else { '?' }));
         match self.peer.to_canonical() {
             IpAddr::V4(address) => write_to(&mut fields, format_args!(" ([{address}])")),
             IpAddr::V6(address) => write_to(&mut fields, format_args!(" ([IPv6:{address}])")),
@@ -54,15 +51,15 @@ impl Trace<'_> {
             id,
             ..
         } = self;
-        write_to(
+        write(
             &mut fields,
-            format_args!("\n\tby {hostname} with {protocol} id {id}"),
+            &["\n\tby ", hostname, " with ", protocol, " id ", id],
         );
-        if let Some(path) = &self.forward_path {
-            write_to(&mut fields, format_args!("\n\tfor {path}"));
+        if let Some(recipient) = self.recipient {
+            write(&mut fields, &["\n\tfor <", recipient, ">"]);
         }
         fields.push_str(";\n\t");
-        fields.push_str(&internet_date(&self.received));
+        push_internet_date(&mut fields, &self.received);
         fields.push('\n');
         fields
     }
@@ -80,29 +77,32 @@ const MONTHS: [&str; 12] = [
 /// A time as header fields have it (RFC 5322 §3.3): `Mon, 22 Mar 2021 14:05:00 +0000`.
 #[must_use]
 pub fn internet_date(time: &DateTime<Local>) -> String {
-    // By hand: each message has one, and formatting takes twenty times as long.
-    let weekday = WEEKDAYS[time.weekday().num_days_from_monday() as usize];
     let mut text = String::with_capacity(DATE_OCTETS);
-    text.push_str(weekday);
+    push_internet_date(&mut text, time);
+    text
+}
+
+// By hand: each message has one, and formatting takes twenty times as long.
+fn push_internet_date(text: &mut String, time: &DateTime<Local>) {
+    text.push_str(WEEKDAYS[time.weekday().num_days_from_monday() as usize]);
     text.push_str(", ");
-    push_two(&mut text, time.day());
+    push_two(text, time.day());
     text.push(' ');
     text.push_str(MONTHS[time.month0() as usize]);
     text.push(' ');
-    push_year(&mut text, time);
+    push_year(text, time);
     for (mark, number) in [
         (' ', time.hour()),
         (':', time.minute()),
         (':', time.second()),
     ] {
         text.push(mark);
-        push_two(&mut text, number);
+        push_two(text, number);
     }
     let east = time.offset().local_minus_utc() / 60;
     text.push_str(if east < 0 { " -" } else { " +" });
-    push_two(&mut text, east.unsigned_abs() / 60);
-    push_two(&mut text, east.unsigned_abs() % 60);
-    text
+    push_two(text, east.unsigned_abs() / 60);
+    push_two(text, east.unsigned_abs() % 60);
 }
 
 /// A time as a mailbox has it (NITC: "date : hour : minute"): `2021-03-22 : 14 : 05`.
@@ -135,7 +135,7 @@ fn push_year(text: &mut String, time: &DateTime<Local>) {
 /// Two digits of a number below 100.
 fn push_two(text: &mut String, number: u32) {
     for digit in [number / 10, number % 10] {
-        text.extend(char::from_digit(digit, 10));
+        text.push(char::from_digit(digit, 10).unwrap_or('?'));
     }
 }
 
@@ -147,7 +147,6 @@ fn write_to(text: &mut String, arguments: std::fmt::Arguments<'_>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::address::ForwardPath;
     use chrono::TimeZone;
 
     #[test]
@@ -159,7 +158,7 @@ mod tests {
             hostname: "mx.example",
             protocol: "ESMTPA",
             id: "4AbC",
-            forward_path: Some(ForwardPath::parse("<a@b>").unwrap().0.to_string()),
+            recipient: Some("a@b"),
             received,
         };
         let date = internet_date(&received);
@@ -173,7 +172,7 @@ mod tests {
         );
         trace.client_name = "x)(y;";
         trace.peer = "2001:db8::1".parse().unwrap();
-        trace.forward_path = None;
+        trace.recipient = None;
         let fields = trace.fields(&ReversePath::parse("<s@c>").unwrap().0);
         assert!(fields.starts_with(
             "Return-Path: <s@c>\nReceived: from x??y? ([IPv6:2001:db8::1])\n\tby mx.example"

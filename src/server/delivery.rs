@@ -268,7 +268,7 @@ impl Office {
     /// A name for a message: when it came, and a number that makes it the only one.
     pub(super) fn message_id(&self) -> String {
         let number = self.messages.fetch_add(1, Ordering::Relaxed);
-        format!("{:x}.{number:x}", clock::now().timestamp_micros())
+        format!("{:x}.{number:x}", clock::unix_micros())
     }
 }
 
@@ -378,12 +378,9 @@ impl Clerk {
     async fn deliver(&mut self, delivery: Delivery) -> Answer {
         let id = self.office.message_id();
         let spool = self.take_spool();
-        let forward_path = match delivery.recipients.as_slice() {
-            [(path, _)] => Some(path.to_string()),
-            _ => None,
-        };
         let recipients = self.recipients(&delivery);
-        let message = self.message(&delivery, &id, forward_path, recipients, spool);
+        let is_only = delivery.recipients.len() == 1;
+        let message = self.message(&delivery, &id, is_only, recipients, spool);
         let log = &self.visitor.log;
         match self.office.file(message, &id, delivery.octets, log).await {
             Ok(()) => Answer::Delivered(id),
@@ -407,9 +404,8 @@ impl Clerk {
             let filings: Vec<Filing> = group
                 .iter()
                 .map(|recipient| {
-                    let forward_path = Some(format!("<{}>", recipient.1));
                     let only = vec![recipient.clone()];
-                    let message = self.message(&delivery, &id, forward_path, only, spool.copy());
+                    let message = self.message(&delivery, &id, true, only, spool.copy());
                     self.office.append(message)
                 })
                 .collect();
@@ -436,7 +432,7 @@ impl Clerk {
         &self,
         delivery: &Delivery,
         id: &str,
-        forward_path: Option<String>,
+        is_for_one: bool,
         recipients: Vec<(UserName, String)>,
         text: Spool,
     ) -> Message {
@@ -447,7 +443,10 @@ impl Clerk {
             hostname: &self.office.hostname,
             protocol: delivery.protocol,
             id,
-            forward_path,
+            recipient: match recipients.as_slice() {
+                [(_, address)] if is_for_one => Some(address),
+                _ => None,
+            },
             received,
         };
         Message {

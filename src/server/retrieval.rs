@@ -272,7 +272,7 @@ impl Clerk {
             hostname: self.office.hostname(),
             protocol: "POP3",
             id: &id,
-            forward_path: Some(format!("<{recipient}>")),
+            recipient: Some(&recipient),
             received,
         };
         let message = Message {
