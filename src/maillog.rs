@@ -154,6 +154,10 @@ impl Log {
     }
 
     fn line(&self, level: Level, what: fmt::Arguments<'_>) {
+        self.line_of(None, level, what);
+    }
+
+    fn line_of(&self, session: Option<u64>, level: Level, what: fmt::Arguments<'_>) {
         if level > self.level {
             return;
         }
@@ -167,7 +171,17 @@ impl Log {
             return;
         }
         let is_first = waiting.lines.is_empty();
-        writeln!(waiting.lines, "{time} {what}").unwrap_or_default();
+        let lines = &mut waiting.lines;
+        lines.push_str(&time);
+        let written = match session {
+            Some(session) => write!(lines, " session={session} "),
+            None => lines.write_char(' '),
+        };
+        // Writing to a string cannot fail.
+        written
+            .and_then(|()| lines.write_fmt(what))
+            .unwrap_or_default();
+        lines.push('\n');
         drop(waiting);
         if is_first {
             self.inner.news.notify_all();
@@ -285,8 +299,7 @@ impl SessionLog {
     }
 
     fn line(&self, level: Level, what: fmt::Arguments<'_>) {
-        self.log
-            .line(level, format_args!("session={} {what}", self.session));
+        self.log.line_of(Some(self.session), level, what);
     }
 }
 

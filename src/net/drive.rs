@@ -149,6 +149,10 @@ pub async fn drive<M: Machine, O: Owner<M>>(
                     }
                 }
             }
+            Step::Close if machine.has_peer_left() => {
+                stream.leave().await;
+                return Ok(());
+            }
             Step::Close => {
                 stream.close().await;
                 return Ok(());

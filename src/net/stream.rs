@@ -205,6 +205,19 @@ impl Stream {
         }
     }
 
+    /// Ends the connection without waiting for a peer that has said all: what was written still goes
+    /// out.
+    pub async fn leave(self) {
+        let is_unread = || {
+            let peeked = self.socket.try_read(&mut [0]);
+            !peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+        };
+        // Under TLS it says once more that it has.
+        if self.tls.is_some() || is_unread() {
+            self.close().await;
+        }
+    }
+
     fn poll_read(
         &mut self,
         context: &mut Context<'_>,

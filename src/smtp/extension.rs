@@ -4,6 +4,9 @@ use crate::sasl::Mechanism;
 
 use super::reply::Reply;
 
+/// More than the keywords mostly take.
+const KEYWORDS_OCTETS: usize = 160;
+
 /// The extensions of one server.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Extensions {
@@ -31,34 +34,28 @@ impl Extensions {
     /// The keywords of the EHLO answer, a line each.
     #[must_use]
     pub fn keywords(&self) -> String {
-        let mut lines = Vec::new();
-        if self.pipelining {
-            lines.push("PIPELINING".to_owned());
-        }
+        let mut lines = String::with_capacity(KEYWORDS_OCTETS);
+        let mut offer = |is_offered: bool, keyword: &str| {
+            if is_offered {
+                lines.push_str(keyword);
+                lines.push('\n');
+            }
+        };
+        offer(self.pipelining, "PIPELINING");
         if let Some(size) = self.size {
-            lines.push(format!("SIZE {size}"));
+            offer(true, &format!("SIZE {size}"));
         }
-        if self.chunking {
-            lines.push("CHUNKING".to_owned());
-        }
-        if self.eight_bit_mime {
-            lines.push("8BITMIME".to_owned());
-        }
-        if self.smtp_utf8 {
-            lines.push("SMTPUTF8".to_owned());
-        }
-        if self.enhanced_status_codes {
-            lines.push("ENHANCEDSTATUSCODES".to_owned());
-        }
-        if self.start_tls {
-            lines.push("STARTTLS".to_owned());
-        }
+        offer(self.chunking, "CHUNKING");
+        offer(self.eight_bit_mime, "8BITMIME");
+        offer(self.smtp_utf8, "SMTPUTF8");
+        offer(self.enhanced_status_codes, "ENHANCEDSTATUSCODES");
+        offer(self.start_tls, "STARTTLS");
         if !self.auth.is_empty() {
             let names: Vec<&str> = self.auth.iter().map(|mechanism| mechanism.name()).collect();
-            lines.push(format!("AUTH {}", names.join(" ")));
+            offer(true, &format!("AUTH {}", names.join(" ")));
         }
-        lines.push("HELP".to_owned());
-        lines.join("\n")
+        lines.push_str("HELP");
+        lines
     }
 
     /// Reads the answer to EHLO. Unknown keywords are ignored.

@@ -171,6 +171,8 @@ pub struct Session {
     login_tried: bool,
     stopping: bool,
     disconnected: bool,
+    /// The client has ended the session.
+    has_quit: bool,
 }
 
 #[derive(Debug)]
@@ -344,6 +346,7 @@ impl Session {
             login_tried: false,
             stopping: false,
             disconnected: false,
+            has_quit: false,
         };
         let protocol = if is_lmtp { "LMTP" } else { "ESMTP" };
         session.reply(Reply::greeting(&session.settings.hostname, protocol));
@@ -464,7 +467,10 @@ impl Session {
             (stage, Command::Ehlo(name) | Command::Lhlo(name)) => self.hello(&stage, name, true),
             (stage, Command::Helo(name)) => self.hello(&stage, name, false),
             (stage, Command::Rset) => self.abandon(&stage, Reply::OK),
-            (_, Command::Quit) => self.close(Reply::goodbye(&self.settings.hostname)),
+            (_, Command::Quit) => {
+                self.close(Reply::goodbye(&self.settings.hostname));
+                self.has_quit = true;
+            }
 
             (stage, Command::Noop) => self.stay(stage, Reply::OK),
             (stage, Command::Help) => {
@@ -1137,6 +1143,10 @@ impl Machine for Session {
                 Reply::TIMED_OUT
             });
         }
+    }
+
+    fn has_peer_left(&self) -> bool {
+        self.has_quit && self.input.is_empty()
     }
 
     fn event(&mut self) -> Option<Event> {
