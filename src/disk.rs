@@ -9,6 +9,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+mod helpers;
 mod real;
 mod simulated;
 
@@ -131,8 +132,17 @@ pub trait File: Send + Sync + fmt::Debug {
     fn set_access(&self, like: &Status) -> io::Result<()>;
 }
 
-/// Something to do to a file.
-pub type Task<'a> = Box<dyn FnOnce() -> io::Result<()> + Send + 'a>;
+/// Something to write to a file and make durable there.
+pub type Task = Box<dyn FnOnce() -> Result<(), TaskError> + Send>;
+
+/// Why a [`Task`] is not done.
+#[derive(Debug)]
+pub enum TaskError {
+    /// Not all is written. Nothing was synced.
+    Write(io::Error),
+    /// What is written may be lost, with all that was written to the file before.
+    Sync(io::Error),
+}
 
 /// A lock between processes, held until it is dropped or the process ends.
 pub trait Lock: Send + Sync + fmt::Debug {}
@@ -171,7 +181,7 @@ pub trait Disk: Send + Sync + fmt::Debug {
     fn make_directory(&self, path: &Path) -> io::Result<bool>;
 
     /// Does things to different files, at the same time where that is faster; gives a result for each.
-    fn at_once(&self, tasks: Vec<Task<'_>>) -> Vec<io::Result<()>> {
+    fn at_once(&self, tasks: Vec<Task>) -> Vec<Result<(), TaskError>> {
         tasks.into_iter().map(|task| task()).collect()
     }
 

@@ -3,17 +3,13 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
-use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::{self, AtFlags, FileType, FlockOperation, Gid, Mode, OFlags, StatxFlags, Uid};
 use rustix::io::{Errno, ReadWriteFlags, pwritev2};
 
-use super::{Disk, File, Glance, Lock, Open, Status, Task, not_a_directory, not_a_file};
-
-/// How many things are done at the same time: what a disk has in its queue it can do together.
-const TASKS_AT_ONCE: usize = 8;
+use super::helpers::Helpers;
+use super::{Disk, File, Glance, Lock, Open, Status, Task, TaskError, not_a_directory, not_a_file};
 
 /// The mail root in the file system. What root makes in there belongs to the owner of the directory
 /// that it is made in.
@@ -21,6 +17,7 @@ const TASKS_AT_ONCE: usize = 8;
 pub struct RealDisk {
     root: PathBuf,
     directory: OwnedFd,
+    helpers: Helpers,
 }
 
 impl RealDisk {
@@ -52,6 +49,7 @@ impl RealDisk {
         Ok(Self {
             root: root.to_owned(),
             directory,
+            helpers: Helpers::default(),
         })
     }
 
@@ -179,25 +177,12 @@ impl Disk for RealDisk {
         }
     }
 
-    fn at_once(&self, tasks: Vec<Task<'_>>) -> Vec<io::Result<()>> {
-        let helpers = tasks.len().min(TASKS_AT_ONCE).saturating_sub(1);
-        let queue = Mutex::new(tasks.into_iter().enumerate());
-        let work = || -> Vec<(usize, io::Result<()>)> {
-            let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
-            std::iter::from_fn(|| next().map(|(number, task)| (number, task()))).collect()
-        };
-        let mut results = std::thread::scope(|scope| {
-            let spawn = |_| std::thread::Builder::new().spawn_scoped(scope, work);
-            // Where the system has no thread to give, this one does it all.
-            let helpers: Vec<_> = (0..helpers).map_while(|n| spawn(n).ok()).collect();
-            let mut results = work();
-            for helper in helpers {
-                results.extend(helper.join().unwrap_or_else(|panic| resume_unwind(panic)));
-            }
-            results
-        });
-        results.sort_unstable_by_key(|(number, _)| *number);
-        results.into_iter().map(|(_, result)| result).collect()
+    fn at_once(&self, tasks: Vec<Task>) -> Vec<Result<(), TaskError>> {
+        let results = self.helpers.do_all(tasks).into_iter();
+        let panicked = || Err(TaskError::Sync(io::Error::other("a thread panicked")));
+        results
+            .map(|result| result.unwrap_or_else(panicked))
+            .collect()
     }
 
     fn sync_directory(&self, path: &Path) -> io::Result<()> {
@@ -443,32 +428,6 @@ mod tests {
         same("Andrew/link").unwrap_err();
         same("Andrew").unwrap_err();
         same("Andrew/file/file").unwrap_err();
-        std::fs::remove_dir_all(root).unwrap();
-    }
-
-    #[test]
-    fn at_once_is_each_thing_once() {
-        let root = std::env::temp_dir().join(format!("minismtp-at-once-{}", std::process::id()));
-        let disk = RealDisk::open(&root).unwrap();
-        for count in [0, 1, 3, 100] {
-            let done: Vec<Mutex<u32>> = (0..count).map(|_| Mutex::new(0)).collect();
-            let tasks = done.iter().enumerate().map(|(number, done)| {
-                Box::new(move || {
-                    *done.lock().unwrap() += 1;
-                    match number % 3 {
-                        1 => Err(io::Error::other(number.to_string())),
-                        _ => Ok(()),
-                    }
-                }) as Task<'_>
-            });
-            let results = disk.at_once(tasks.collect());
-            assert_eq!(results.len(), count);
-            for (number, result) in results.into_iter().enumerate() {
-                assert_eq!(*done[number].lock().unwrap(), 1);
-                let failed = (number % 3 == 1).then(|| number.to_string());
-                assert_eq!(result.err().map(|error| error.to_string()), failed);
-            }
-        }
         std::fs::remove_dir_all(root).unwrap();
     }
 }

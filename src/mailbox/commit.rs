@@ -18,7 +18,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::disk::{Disk, File, Glance, Open, Task};
+use crate::disk::{Disk, File, Glance, Open, Task, TaskError};
 
 use super::AppendError;
 use super::checkpoint::{Checkpointer, Due};
@@ -146,22 +146,27 @@ struct KnownMailbox {
 }
 
 /// A record of a large text.
-struct Large<'a> {
-    job: &'a Job,
-    record: &'a JobRecord,
+struct Large {
+    job: Arc<Job>,
+    /// Which of the job's records.
+    number: usize,
 }
 
-impl Large<'_> {
+impl Large {
+    fn record(&self) -> &JobRecord {
+        &self.job.records[self.number]
+    }
+
     fn beginning(&self) -> [&[u8]; 2] {
-        let trace = match self.record.plain_body {
+        let trace = match self.record().plain_body {
             None => self.job.trace.as_slice(),
             Some(_) => &[],
         };
-        [&self.record.head, trace]
+        [&self.record().head, trace]
     }
 
     fn start(&self) -> u64 {
-        self.record.plain_body.unwrap_or(0) as u64
+        self.record().plain_body.unwrap_or(0) as u64
     }
 
     fn octets(&self) -> u64 {
@@ -206,7 +211,7 @@ impl Committer {
     }
 
     /// Stores messages, each for all its recipients or none; gives an outcome for each.
-    pub fn commit(&mut self, jobs: &[Job]) -> Vec<Outcome> {
+    pub fn commit(&mut self, jobs: &[Arc<Job>]) -> Vec<Outcome> {
         let lock = match self.disk.lock(Path::new(WRITE_LOCK_NAME), true) {
             Ok(lock) => lock,
             Err(error) => return refuse_all(jobs, &error),
@@ -238,7 +243,7 @@ impl Committer {
         journal::remove(&*self.disk)
     }
 
-    fn commit_locked(&mut self, jobs: &[Job]) -> Vec<Outcome> {
+    fn commit_locked(&mut self, jobs: &[Arc<Job>]) -> Vec<Outcome> {
         self.batch += 1;
         if let Err(error) = self.make_ready() {
             return refuse_all(jobs, &error);
@@ -249,7 +254,7 @@ impl Committer {
             return refuse_all(jobs, &error);
         }
         // What fails for want of space had better fail before anything is written.
-        let octets = jobs.iter().map(Job::journal_octets).sum();
+        let octets = jobs.iter().map(|job| job.journal_octets()).sum();
         if let Some(Err(error)) = self.journal.as_mut().map(|journal| journal.reserve(octets)) {
             return refuse_all(jobs, &error);
         }
@@ -257,7 +262,7 @@ impl Committer {
             .iter()
             .zip(&outcomes)
             .filter_map(|(job, outcome)| outcome.is_ok().then_some(job));
-        let good: Vec<&Job> = good.collect();
+        let good: Vec<&Arc<Job>> = good.collect();
         if good.is_empty() {
             return outcomes;
         }
@@ -531,7 +536,7 @@ impl Committer {
 
     /// Writes the records of all these messages, and frames the entries that will make them count.
     /// If one of them cannot be written, none is.
-    fn write_all(&mut self, jobs: &[&Job]) -> Outcome {
+    fn write_all(&mut self, jobs: &[&Arc<Job>]) -> Outcome {
         self.frames.clear();
         let (mut small, mut large) = (Vec::new(), Vec::new());
         for job in jobs {
@@ -586,24 +591,25 @@ impl Committer {
 
     /// Writes texts that are not to be in the journal too, and syncs their mailboxes, some at once:
     /// a disk that has much to do does more.
-    fn write_large(&mut self, jobs: &[&Job]) -> io::Result<()> {
-        let mut mailboxes: BTreeMap<&str, Vec<Large<'_>>> = BTreeMap::new();
+    fn write_large(&mut self, jobs: &[&Arc<Job>]) -> io::Result<()> {
+        let mut mailboxes: BTreeMap<&str, Vec<Large>> = BTreeMap::new();
         for job in jobs {
-            for record in &job.records {
+            for (number, record) in job.records.iter().enumerate() {
+                let job = Arc::clone(job);
                 let of_mailbox = mailboxes.entry(&record.user).or_default();
-                of_mailbox.push(Large { job, record });
+                of_mailbox.push(Large { job, number });
             }
         }
-        let mailboxes: Vec<(&str, Vec<Large<'_>>)> = mailboxes.into_iter().collect();
-        let mut spans = Vec::with_capacity(mailboxes.len());
-        for some in mailboxes.chunks(self.settings.handles_max.clamp(1, MAILBOXES_AT_ONCE)) {
+        let users: Vec<&str> = mailboxes.keys().copied().collect();
+        let mut mailboxes = mailboxes.into_iter();
+        let mut spans = Vec::with_capacity(users.len());
+        let at_once = self.settings.handles_max.clamp(1, MAILBOXES_AT_ONCE);
+        for some in users.chunks(at_once) {
+            let some = mailboxes.by_ref().take(some.len()).collect();
             self.write_some_large(some, &mut spans)?;
         }
         // The system tells an error once: it may have told the checkpoint, if that syncs one of these.
-        if mailboxes
-            .iter()
-            .any(|(user, _)| self.checkpointer.is_syncing(user))
-        {
+        if users.iter().any(|user| self.checkpointer.is_syncing(user)) {
             self.end_checkpoint(true);
             if self.is_broken {
                 return Err(io::Error::other("mailboxes cannot be synced"));
@@ -615,50 +621,44 @@ impl Committer {
 
     fn write_some_large(
         &mut self,
-        mailboxes: &[(&str, Vec<Large<'_>>)],
+        mailboxes: Vec<(&str, Vec<Large>)>,
         spans: &mut Vec<(String, u64, u64)>,
     ) -> io::Result<()> {
         // All handles first: to make room for one syncs others, with all that they should hold.
         self.make_room(mailboxes.len());
-        let files = mailboxes
-            .iter()
-            .map(|(user, _)| self.mailbox(user)?.file().cloned());
+        let users: Vec<&str> = mailboxes.iter().map(|(user, _)| *user).collect();
+        let files = users.iter().map(|user| self.mailbox(user)?.file().cloned());
         let files: Vec<Arc<dyn File>> = files.collect::<io::Result<_>>()?;
-        let mut unwritten: Vec<io::Result<()>> = files.iter().map(|_| Ok(())).collect();
-        let mut tasks: Vec<Task<'_>> = Vec::with_capacity(files.len());
-        for (((user, records), file), unwritten) in mailboxes.iter().zip(&files).zip(&mut unwritten)
-        {
+        let mut tasks: Vec<Task> = Vec::with_capacity(files.len());
+        for ((user, records), file) in mailboxes.into_iter().zip(files) {
             let mailbox = self
                 .mailboxes
-                .get_mut(*user)
+                .get_mut(user)
                 .ok_or(io::ErrorKind::NotFound)?;
             if mailbox.has_lost {
                 return Err(io::Error::other("an earlier sync failed"));
             }
             let start = mailbox.written;
-            for record in records {
+            for record in &records {
                 let octets = record.octets();
-                spans.push(((*user).to_owned(), mailbox.written, octets));
+                spans.push((user.to_owned(), mailbox.written, octets));
                 mailbox.written += octets;
             }
             tasks.push(Box::new(move || {
-                *unwritten = write_records(&**file, records, start);
-                match unwritten {
-                    Ok(()) => file.sync(),
-                    Err(_) => Ok(()),
-                }
+                write_records(&*file, &records, start).map_err(TaskError::Write)?;
+                file.sync().map_err(TaskError::Sync)
             }));
         }
-        let synced = self.disk.at_once(tasks);
         let mut written = Ok(());
-        for (((user, _), synced), unwritten) in mailboxes.iter().zip(synced).zip(unwritten) {
-            let result = match self.mailboxes.get_mut(*user) {
-                Some(mailbox) if unwritten.is_ok() => {
+        for (user, done) in users.into_iter().zip(self.disk.at_once(tasks)) {
+            let result = match done {
+                Err(TaskError::Write(error)) => Err(error),
+                Err(TaskError::Sync(error)) => {
                     // Earlier records may be lost with these; they are in the journal.
-                    self.is_broken |= synced.is_err();
-                    mailbox.take_synced(synced)
+                    self.is_broken = true;
+                    self.mailbox(user)?.take_synced(Err(error))
                 }
-                _ => unwritten,
+                Ok(()) => self.mailbox(user)?.take_synced(Ok(())),
             };
             written = written.and(result);
         }
@@ -744,7 +744,7 @@ impl Committer {
     }
 
     /// The batch counts.
-    fn accept(&mut self, jobs: &[&Job]) {
+    fn accept(&mut self, jobs: &[&Arc<Job>]) {
         for record in jobs.iter().flat_map(|job| &job.records) {
             if let Some(mailbox) = self.mailboxes.get_mut(&record.user) {
                 mailbox.committed = mailbox.written;
@@ -845,7 +845,7 @@ impl KnownMailbox {
     }
 }
 
-fn write_records(file: &dyn File, records: &[Large<'_>], start: u64) -> io::Result<()> {
+fn write_records(file: &dyn File, records: &[Large], start: u64) -> io::Result<()> {
     let mut at = start;
     records.iter().try_for_each(|record| {
         record.pieces(|octets| {
@@ -856,7 +856,7 @@ fn write_records(file: &dyn File, records: &[Large<'_>], start: u64) -> io::Resu
     })
 }
 
-fn refuse_all(jobs: &[Job], error: &io::Error) -> Vec<Outcome> {
+fn refuse_all(jobs: &[Arc<Job>], error: &io::Error) -> Vec<Outcome> {
     jobs.iter()
         .map(|_| Err(AppendError::from_disk("the journal", error)))
         .collect()

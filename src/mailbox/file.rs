@@ -79,7 +79,7 @@ pub struct FileStore {
 }
 
 /// Messages that are committed together, and who waits for them.
-type Batch = Vec<(Job, QueuedDone)>;
+type Batch = Vec<(Arc<Job>, QueuedDone)>;
 
 #[derive(Debug)]
 struct Commits {
@@ -539,7 +539,7 @@ impl std::fmt::Debug for Desk {
 impl Desk {
     fn commit(&mut self, batch: Batch) {
         let begun = Instant::now();
-        let (jobs, done): (Vec<Job>, Vec<QueuedDone>) = batch.into_iter().unzip();
+        let (jobs, done): (Vec<Arc<Job>>, Vec<QueuedDone>) = batch.into_iter().unzip();
         let outcomes = self.committer.commit(&jobs);
         self.lasted = begun.elapsed();
         for (QueuedDone(done), outcome) in done.into_iter().zip(outcomes) {
@@ -581,7 +581,7 @@ fn commit_all(desk: &Mutex<Desk>, batches: &Receiver<Batch>) {
     lock(desk).close();
 }
 
-fn job(message: Message) -> Result<Job, AppendError> {
+fn job(message: Message) -> Result<Arc<Job>, AppendError> {
     let summary = Summary::new(
         message.text.beginning(),
         message.text.is_whole(),
@@ -603,11 +603,11 @@ fn job(message: Message) -> Result<Job, AppendError> {
     let records = records.collect();
     let text = message.text.finish();
     let text = text.map_err(|error| AppendError::from_disk("the spool file", &error))?;
-    Ok(Job {
+    Ok(Arc::new(Job {
         records,
         trace: message.trace.into_bytes(),
         text,
-    })
+    }))
 }
 
 #[derive(Debug)]

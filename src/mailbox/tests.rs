@@ -364,7 +364,7 @@ fn script(disk: &SimulatedDisk, settings: Settings) -> (Vec<String>, Vec<String>
     for number in 0..6 {
         // Batches of one and two, one and two recipients, small and large, and one of both.
         let is_large = |part| matches!((number, part), (3 | 4, _) | (5, 0));
-        let jobs: Vec<Job> = (0..=number % 2)
+        let jobs: Vec<Arc<Job>> = (0..=number % 2)
             .map(|part| job(&format!("{number}.{part}"), is_large(part), number != 2))
             .collect();
         let subjects: Vec<String> = (0..=number % 2)
@@ -397,7 +397,7 @@ fn is_to_be_seen(disk: &dyn Disk, subject: &str) -> bool {
     })
 }
 
-fn job(subject: &str, is_large: bool, is_for_both: bool) -> Job {
+fn job(subject: &str, is_large: bool, is_for_both: bool) -> Arc<Job> {
     let lines = if is_large { LARGE_LINES } else { 40 };
     let text = format!(
         "Subject: {subject}\n\n{}end {subject}\n.\n",
@@ -413,11 +413,11 @@ fn job(subject: &str, is_large: bool, is_for_both: bool) -> Job {
         head: format!("From: s@h\nTo: {name}\nSubject: {subject}\nReceived: T\n").into_bytes(),
         plain_body: None,
     };
-    Job {
+    Arc::new(Job {
         records: users.iter().map(record).collect(),
         trace: b"Return-Path: <s@h>\nReceived: here\n".to_vec(),
         text: Text::from(text.into_bytes()),
-    }
+    })
 }
 
 /// How often each subject is in a mailbox. Every record must be whole.
@@ -612,7 +612,7 @@ fn no_row_of_failures_loses_doubles_or_tears_mail() {
             let subjects: Vec<String> = (0..=number % 3)
                 .map(|part| format!("{}.{number}.{part}", 4 + seed % 3))
                 .collect();
-            let jobs: Vec<Job> = subjects
+            let jobs: Vec<Arc<Job>> = subjects
                 .iter()
                 .map(|subject| job(subject, number % 5 == 4, true))
                 .collect();
@@ -825,10 +825,11 @@ fn a_full_journal_begins_anew() {
         );
         let mut expected = 0;
         while expected < 700 {
-            let jobs: Vec<Job> = (0..50)
+            let jobs: Vec<Arc<Job>> = (0..50)
                 .map(|n| {
                     let mut job = job(&format!("{}", expected + n), false, true);
-                    job.text = format!("{}.\n", "x\n".repeat(12_000)).into_bytes().into();
+                    Arc::get_mut(&mut job).unwrap().text =
+                        format!("{}.\n", "x\n".repeat(12_000)).into_bytes().into();
                     job
                 })
                 .collect();
@@ -983,7 +984,7 @@ fn a_copy_of_a_root_is_recovered() {
     for pad in 0..40 {
         let disk = SimulatedDisk::default();
         let mut first = job("0.0", false, true);
-        first.text = format!("{}.\n", "pad\n".repeat(60 + 3 * pad))
+        Arc::get_mut(&mut first).unwrap().text = format!("{}.\n", "pad\n".repeat(60 + 3 * pad))
             .into_bytes()
             .into();
         let mut committer = Committer::new(Arc::new(disk.clone()), SETTINGS[0]);
