@@ -273,10 +273,17 @@ impl SessionLog {
     }
 
     /// A message is not stored, and why.
-    pub fn not_delivered(&self, id: &str, reason: &dyn fmt::Display) {
+    pub fn not_delivered(
+        &self,
+        id: &str,
+        from: &ReversePath,
+        users: &[UserName],
+        reason: &dyn fmt::Display,
+    ) {
+        let (from, to, reason) = (Value(from), Value(Names(users)), Value(reason));
         self.line(
             Level::Warning,
-            format_args!("not-delivered id={id} reason={}", Value(reason)),
+            format_args!("not-delivered id={id} from={from} to={to} reason={reason}"),
         );
     }
 
@@ -433,6 +440,10 @@ mod tests {
         log.session(7).command(&"NOOP");
         log.session(7)
             .login_failed("a b", "127.0.0.1:25".parse().unwrap());
+        let users = ["ann", "bob"].map(|name| UserName::new(name).unwrap());
+        let reason = "no space";
+        log.session(7)
+            .not_delivered("1.a", &ReversePath::Null, &users, &reason);
         log.close();
         let written = String::from_utf8(page.0.lock().unwrap().clone()).unwrap();
         let lines: Vec<&str> = written
@@ -445,6 +456,7 @@ mod tests {
                 "warning \"two\\nlines \\\"here\\\"\"",
                 "session=7 connected peer=127.0.0.1:25",
                 "session=7 login-failed user=\"a b\" peer=127.0.0.1:25",
+                "session=7 not-delivered id=1.a from=<> to=ann,bob reason=\"no space\"",
             ],
         );
     }

@@ -432,6 +432,21 @@ fn listeners(args: &Args) -> Result<Vec<(Protocol, SocketAddr)>, Failure> {
                 Protocol::Lmtp => addresses(&args.lmtp_host, "--lmtp-host", port)?,
                 _ => addresses(&args.host, "--host", port)?,
             };
+            let taken: &[(Protocol, SocketAddr)] = if port == 0 { &[] } else { &listeners };
+            if let Some((other, address)) = taken
+                .iter()
+                .find(|(_, address)| addresses.contains(address))
+            {
+                return Err(Failure::new(
+                    ExitStatus::Usage,
+                    format_args!(
+                        "`{}` and `{}` both take {address}",
+                        flag(*other),
+                        flag(protocol)
+                    ),
+                )
+                .hint("a port speaks one protocol; give each its own (0 finds a free one)"));
+            }
             listeners.extend(addresses.into_iter().map(|address| (protocol, address)));
         }
     }

@@ -289,7 +289,7 @@ impl Filing {
             .unwrap_or_else(|closed| Err(AppendError::Unknown(closed.to_string())));
         match &stored {
             Ok(()) => log.delivered(id, &self.reverse_path, &self.users, octets),
-            Err(error) => log.not_delivered(id, error),
+            Err(error) => log.not_delivered(id, &self.reverse_path, &self.users, error),
         }
         stored
     }

@@ -1574,6 +1574,27 @@ fn port_in_use_is_73() {
 }
 
 #[test]
+fn one_port_for_two_protocols_is_64() {
+    let sandbox = Sandbox::lab();
+    for (first, second, both) in [
+        (
+            "--port",
+            "--pop3-port",
+            "`--port` and `--pop3-port` both take 127.0.0.1:4711",
+        ),
+        (
+            "--lmtp-port",
+            "--port",
+            "`--port` and `--lmtp-port` both take 127.0.0.1:4711",
+        ),
+    ] {
+        let arguments = ["serve", first, "4711", second, "4711"];
+        let output = sandbox.run(&arguments, "").code(64).stdout("");
+        one_clear_error(&output.stderr, both);
+    }
+}
+
+#[test]
 fn place_that_cannot_be_listened_at_has_a_hint() {
     let sandbox = Sandbox::lab();
     let missing = sandbox.beside("missing");
