@@ -333,8 +333,16 @@ fn quoted_string(text: &str) -> Result<(String, &str), AddressError> {
 }
 
 fn is_dot_string(text: &str) -> bool {
-    text.split('.')
-        .all(|atom| !atom.is_empty() && atom.chars().all(is_atext))
+    let mut is_in_atom = false;
+    for c in text.chars() {
+        match c {
+            '.' if !is_in_atom => return false,
+            '.' => is_in_atom = false,
+            c if is_atext(c) => is_in_atom = true,
+            _ => return false,
+        }
+    }
+    is_in_atom
 }
 
 fn is_atext(c: char) -> bool {

@@ -83,6 +83,15 @@ pub trait File: Send + Sync + fmt::Debug {
     /// As the system reports them.
     fn write_at(&self, octets: &[u8], offset: u64) -> io::Result<()>;
 
+    /// Writes pieces, one after the other, as [`File::write_at`] does.
+    ///
+    /// # Errors
+    ///
+    /// As for [`File::write_at`].
+    fn write_pieces_at(&self, pieces: &[&[u8]], offset: u64) -> io::Result<()> {
+        self.write_at(&pieces.concat(), offset)
+    }
+
     /// Writes and makes durable: [`File::write_at`] and [`File::sync`] in one.
     ///
     /// # Errors

@@ -40,7 +40,28 @@ pub enum Level {
 #[derive(Clone, Debug)]
 pub struct Log {
     level: Level,
-    inner: Arc<Inner>,
+    inner: Arc<Author>,
+}
+
+/// Whoever gives lines; with the last one the log ends.
+#[derive(Debug, Default)]
+struct Author(Arc<Inner>);
+
+impl Drop for Author {
+    fn drop(&mut self) {
+        self.0.waiting().is_closed = true;
+        self.0.news.notify_all();
+    }
+}
+
+/// Whoever writes them, until there is nothing more to write.
+struct Writer(Arc<Inner>);
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.0.waiting().is_all_written = true;
+        self.0.news.notify_all();
+    }
 }
 
 #[derive(Debug, Default)]
@@ -76,17 +97,13 @@ impl Log {
     /// Writes to `out`.
     #[must_use]
     pub fn new(level: Level, out: Box<dyn Write + Send>) -> Self {
-        let inner = Arc::new(Inner::default());
+        let author = Author::default();
         let thread = std::thread::Builder::new().name("log".to_owned());
-        let own = Arc::clone(&inner);
-        let thread = thread.spawn(move || {
-            write_all(&own, out);
-            own.waiting().is_all_written = true;
-            own.news.notify_all();
-        });
+        let writer = Writer(Arc::clone(&author.0));
+        let thread = thread.spawn(move || write_all(&writer.0, out));
         // A system without a thread to give has a server without a log.
-        inner.waiting().is_closed = thread.is_err();
-        inner.waiting().is_all_written = thread.is_err();
+        author.0.waiting().is_closed = thread.is_err();
+        let inner = Arc::new(author);
         Self { level, inner }
     }
 
@@ -142,12 +159,12 @@ impl Log {
 
     /// Writes what is waiting, and nothing after it.
     pub fn close(&self) {
-        let mut waiting = self.inner.waiting();
+        let inner = &self.inner.0;
+        let mut waiting = inner.waiting();
         waiting.is_closed = true;
-        self.inner.news.notify_all();
+        inner.news.notify_all();
         // A log that nobody reads any more must not keep the program from ending.
-        let closed = self
-            .inner
+        let closed = inner
             .news
             .wait_timeout_while(waiting, CLOSE_TIMEOUT, |waiting| !waiting.is_all_written);
         drop(closed);
@@ -162,7 +179,7 @@ impl Log {
             return;
         }
         let time = clock::now().to_rfc3339_opts(SecondsFormat::Millis, false);
-        let mut waiting = self.inner.waiting();
+        let mut waiting = self.inner.0.waiting();
         if waiting.is_closed {
             return;
         }
@@ -184,7 +201,7 @@ impl Log {
         lines.push('\n');
         drop(waiting);
         if is_first {
-            self.inner.news.notify_all();
+            self.inner.0.news.notify_all();
         }
     }
 }
@@ -310,7 +327,8 @@ impl SessionLog {
     }
 }
 
-/// A value on one line: quoted where it has to be.
+/// A value on one line: quoted where it has to be. It is written twice, while nobody else can write to
+/// the log, and must be the same each time.
 struct Value<T>(T);
 
 impl<T: fmt::Display> fmt::Display for Value<T> {
@@ -458,6 +476,38 @@ mod tests {
                 "session=7 login-failed user=\"a b\" peer=127.0.0.1:25",
                 "session=7 not-delivered id=1.a from=<> to=ann,bob reason=\"no space\"",
             ],
+        );
+    }
+
+    #[test]
+    fn a_log_that_nobody_has_any_more_ends() {
+        struct Ended(Page, std::sync::mpsc::Sender<()>);
+        impl Write for Ended {
+            fn write(&mut self, octets: &[u8]) -> std::io::Result<usize> {
+                self.0.write(octets)
+            }
+
+            fn flush(&mut self) -> std::io::Result<()> {
+                Ok(())
+            }
+        }
+        impl Drop for Ended {
+            fn drop(&mut self) {
+                self.1.send(()).unwrap();
+            }
+        }
+        let (sender, ended) = std::sync::mpsc::channel();
+        let page = Page::default();
+        let log = Log::new(Level::Mail, Box::new(Ended(page.clone(), sender)));
+        let session = log.session(1);
+        drop(log);
+        session.secured("1.3");
+        drop(session);
+        ended.recv_timeout(Duration::from_secs(60)).unwrap();
+        let written = String::from_utf8(page.0.lock().unwrap().clone()).unwrap();
+        assert!(
+            written.ends_with("session=1 secured tls=1.3\n"),
+            "{written}"
         );
     }
 }

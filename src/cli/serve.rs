@@ -437,13 +437,14 @@ fn listeners(args: &Args) -> Result<Vec<(Protocol, SocketAddr)>, Failure> {
                 .iter()
                 .find(|(_, address)| addresses.contains(address))
             {
+                let named = |protocol| match protocol {
+                    Protocol::Pop3 if args.pop3_port.is_none() => "--lab".to_owned(),
+                    protocol => flag(protocol),
+                };
+                let (first, second) = (named(*other), named(protocol));
                 return Err(Failure::new(
                     ExitStatus::Usage,
-                    format_args!(
-                        "`{}` and `{}` both take {address}",
-                        flag(*other),
-                        flag(protocol)
-                    ),
+                    format_args!("`{first}` and `{second}` both take {address}"),
                 )
                 .hint("a port speaks one protocol; give each its own (0 finds a free one)"));
             }

@@ -1,7 +1,7 @@
 //! Threads that wait for the disk, so that it has much to do at the same time.
 
 use std::collections::VecDeque;
-use std::sync::mpsc::channel;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -44,18 +44,20 @@ impl Helpers {
         &self,
         tasks: Vec<Box<dyn FnOnce() -> T + Send>>,
     ) -> Vec<Option<T>> {
-        let mut results: Vec<Option<T>> = tasks.iter().map(|_| None).collect();
-        let (sender, done) = channel();
+        let count = tasks.len();
+        let round = Arc::new(Round {
+            results: Mutex::new((tasks.iter().map(|_| None).collect(), count)),
+            end: Condvar::new(),
+        });
         let mut work = self.0.work();
         for (number, task) in tasks.into_iter().enumerate() {
-            let sender = sender.clone();
+            let round = Arc::clone(&round);
             work.tasks.push_back(Box::new(move || {
-                // Somebody waits for it, always.
-                sender.send((number, task())).unwrap_or_default();
+                // The others are to be done all the same, and somebody waits for this one.
+                round.put(number, catch_unwind(AssertUnwindSafe(task)).ok());
             }));
         }
-        drop(sender);
-        let helpers = results.len().min(AT_ONCE).saturating_sub(1);
+        let helpers = count.min(AT_ONCE).saturating_sub(1);
         for _ in work.threads..helpers {
             let desk = Arc::clone(&self.0);
             let thread = std::thread::Builder::new().name("disk".to_owned());
@@ -69,10 +71,37 @@ impl Helpers {
         while let Some(task) = self.0.next() {
             task();
         }
-        for (number, result) in done {
-            results[number] = Some(result);
+        round.results()
+    }
+}
+
+/// What is done together.
+#[derive(Debug)]
+struct Round<T> {
+    /// The results, and how many are not there yet.
+    results: Mutex<(Vec<Option<T>>, usize)>,
+    /// All are there.
+    end: Condvar,
+}
+
+impl<T> Round<T> {
+    /// Waits for them. Who waits is woken once.
+    fn results(&self) -> Vec<Option<T>> {
+        let results = self.results.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut results = self
+            .end
+            .wait_while(results, |(_, left)| *left > 0)
+            .unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut results.0)
+    }
+
+    fn put(&self, number: usize, result: Option<T>) {
+        let mut results = self.results.lock().unwrap_or_else(PoisonError::into_inner);
+        results.0[number] = result;
+        results.1 -= 1;
+        if results.1 == 0 {
+            self.end.notify_all();
         }
-        results
     }
 }
 
@@ -87,27 +116,18 @@ impl Desk {
 
     /// What a thread does.
     fn help(&self) {
-        let _place = Place(self);
         loop {
             let (mut work, _) = self
                 .news
                 .wait_timeout_while(self.work(), IDLE_TIME, |work| work.tasks.is_empty())
                 .unwrap_or_else(PoisonError::into_inner);
             let Some(task) = work.tasks.pop_front() else {
+                work.threads -= 1;
                 return;
             };
             drop(work);
             task();
         }
-    }
-}
-
-/// A thread's place, which is free again however it ends.
-struct Place<'a>(&'a Desk);
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        self.0.work().threads -= 1;
     }
 }
 
@@ -147,20 +167,19 @@ mod tests {
     }
 
     #[test]
-    fn one_that_panics_is_missing() {
+    fn one_that_panics_is_missing_and_the_others_are_done() {
         let helpers = Helpers::default();
-        let meeting = Arc::new(std::sync::Barrier::new(2));
-        let own = std::thread::current().id();
-        let tasks = (0..2).map(|_| -> Box<dyn FnOnce() + Send> {
-            let meeting = Arc::clone(&meeting);
+        let tasks = (0..5 * AT_ONCE).map(|number| -> Box<dyn FnOnce() -> usize + Send> {
             Box::new(move || {
-                meeting.wait();
-                assert_eq!(std::thread::current().id(), own, "meant to panic");
+                assert_ne!(number % 3, 1, "meant to panic");
+                number
             })
         });
-        let mut results = helpers.do_all(tasks.collect());
-        results.sort_unstable();
-        assert_eq!(results, [None, Some(())]);
+        let results = helpers.do_all(tasks.collect());
+        for (number, result) in results.into_iter().enumerate() {
+            assert_eq!(result, (number % 3 != 1).then_some(number));
+        }
+        assert!(helpers.0.work().tasks.is_empty());
         assert_eq!(squares(&helpers, 3), [Some(0), Some(1), Some(4)]);
     }
 }

@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{self, AtFlags, FileType, FlockOperation, Gid, Mode, OFlags, StatxFlags, Uid};
-use rustix::io::{Errno, ReadWriteFlags, pwritev2};
+use rustix::io::{Errno, ReadWriteFlags, pwritev, pwritev2};
 
 use super::helpers::Helpers;
 use super::{Disk, File, Glance, Lock, Open, Status, Task, TaskError, not_a_directory, not_a_file};
@@ -279,6 +279,20 @@ impl File for RealFile {
 
     fn write_at(&self, octets: &[u8], offset: u64) -> io::Result<()> {
         self.0.write_all_at(octets, offset)
+    }
+
+    fn write_pieces_at(&self, pieces: &[&[u8]], offset: u64) -> io::Result<()> {
+        let slices: Vec<io::IoSlice<'_>> = pieces.iter().map(|p| io::IoSlice::new(p)).collect();
+        let mut written = retry(|| pwritev(&self.0, &slices, offset))?;
+        let mut at = offset + written as u64;
+        // Mostly that was all.
+        for piece in pieces {
+            let rest = &piece[written.min(piece.len())..];
+            written -= piece.len() - rest.len();
+            self.write_at(rest, at)?;
+            at += rest.len() as u64;
+        }
+        Ok(())
     }
 
     fn write_synced(&self, octets: &[u8], offset: u64) -> io::Result<()> {

@@ -174,9 +174,15 @@ impl Large {
         beginning as u64 + self.job.text.octets().saturating_sub(self.start())
     }
 
-    fn pieces(&self, mut take: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
-        take(&self.beginning().concat())?;
-        self.job.text.pieces(self.start(), take)
+    /// Writes it at an offset.
+    fn write(&self, file: &dyn File, mut at: u64) -> io::Result<()> {
+        let mut beginning = self.beginning();
+        self.job.text.pieces(self.start(), |octets| {
+            let [head, trace] = std::mem::take(&mut beginning);
+            file.write_pieces_at(&[head, trace, octets], at)?;
+            at += (head.len() + trace.len() + octets.len()) as u64;
+            Ok(())
+        })
     }
 }
 
@@ -651,16 +657,21 @@ impl Committer {
         }
         let mut written = Ok(());
         for (user, done) in users.into_iter().zip(self.disk.at_once(tasks)) {
-            let result = match done {
-                Err(TaskError::Write(error)) => Err(error),
-                Err(TaskError::Sync(error)) => {
-                    // Earlier records may be lost with these; they are in the journal.
-                    self.is_broken = true;
-                    self.mailbox(user)?.take_synced(Err(error))
+            let synced = match done {
+                Ok(()) => Ok(()),
+                Err(TaskError::Sync(error)) => Err(error),
+                Err(TaskError::Write(error)) => {
+                    written = written.and(Err(error));
+                    continue;
                 }
-                Ok(()) => self.mailbox(user)?.take_synced(Ok(())),
             };
-            written = written.and(result);
+            // Earlier records may be lost with these; they are in the journal.
+            self.is_broken |= synced.is_err();
+            // Whatever came of the others, each has to hear of its own.
+            if let Some(mailbox) = self.mailboxes.get_mut(user) {
+                let result = mailbox.take_synced(synced);
+                written = written.and(result);
+            }
         }
         written
     }
@@ -848,11 +859,9 @@ impl KnownMailbox {
 fn write_records(file: &dyn File, records: &[Large], start: u64) -> io::Result<()> {
     let mut at = start;
     records.iter().try_for_each(|record| {
-        record.pieces(|octets| {
-            file.write_at(octets, at)?;
-            at += octets.len() as u64;
-            Ok(())
-        })
+        record.write(file, at)?;
+        at += record.octets();
+        Ok(())
     })
 }
 

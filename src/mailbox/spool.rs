@@ -129,9 +129,7 @@ impl Spool {
             *octets += encoded.len() as u64;
             return Ok(());
         }
-        if self.memory.room.is_none() && self.memory.len() + text.len() > SPOOL_MEMORY_OCTETS {
-            self.memory.room = self.rooms.take();
-        }
+        self.take_room(text.len());
         // With what is added to most texts at their end.
         self.memory.octets.reserve(text.len() + END_OCTETS);
         self.encoder.encode(text, &mut self.memory.octets);
@@ -152,8 +150,19 @@ impl Spool {
 
     /// Whether [`Spool::push`] will use the disk for this much more text.
     #[must_use]
-    pub fn will_write(&self, octets: usize) -> bool {
-        self.file.is_some() || self.memory.len() + octets > self.memory.octets_max()
+    pub fn will_write(&mut self, octets: usize) -> bool {
+        if self.file.is_some() {
+            return true;
+        }
+        self.take_room(octets);
+        self.memory.len() + octets > self.memory.octets_max()
+    }
+
+    /// Takes a room in memory, if there is one, where this much more text needs it.
+    fn take_room(&mut self, octets: usize) {
+        if self.memory.room.is_none() && self.memory.len() + octets > SPOOL_MEMORY_OCTETS {
+            self.memory.room = self.rooms.take();
+        }
     }
 
     /// The beginning of the text, dot-stuffed: enough for any sane header section.

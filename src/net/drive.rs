@@ -22,6 +22,8 @@ const PIECE_OCTETS: usize = 128;
 /// takes longer than all that is done for a command. One that once takes longer is not, until it
 /// answers so soon again.
 const SPIN_TIME: Duration = Duration::from_micros(100);
+/// So little is on its way at once.
+const PARTING_OCTETS_MAX: usize = 1024;
 /// How long to look for what a peer said before it stopped listening.
 const LAST_WORDS_TIMEOUT: Duration = Duration::from_secs(1);
 /// How many reads that may take.
@@ -59,6 +61,8 @@ pub async fn drive<M: Machine, O: Owner<M>>(
     let mut is_stopping = false;
     let mut steps = 0;
     let mut is_brisk = false;
+    // How much was said since something was heard.
+    let mut said = 0;
     let mut told = stop.clone();
     let mut told = pin!(async move {
         // An owner that is gone stops nobody.
@@ -85,6 +89,7 @@ pub async fn drive<M: Machine, O: Owner<M>>(
         match step {
             Step::Send(octets) => {
                 steps += 1 + octets.len() / PIECE_OCTETS;
+                said += octets.len();
                 let written = stream.write(&octets, now + write_timeout).await;
                 now = Instant::now();
                 if let Err(error) = written {
@@ -117,6 +122,7 @@ pub async fn drive<M: Machine, O: Owner<M>>(
             }
             Step::Wait(deadline) => {
                 steps = 0;
+                said = 0;
                 let mut received = 0;
                 let spin_time = if is_brisk && owner.may_spin() {
                     SPIN_TIME
@@ -149,7 +155,7 @@ pub async fn drive<M: Machine, O: Owner<M>>(
                     }
                 }
             }
-            Step::Close if machine.has_peer_left() => {
+            Step::Close if machine.has_peer_left() && said <= PARTING_OCTETS_MAX => {
                 stream.leave().await;
                 return Ok(());
             }

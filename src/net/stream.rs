@@ -7,6 +7,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, recv};
 use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
@@ -208,11 +210,12 @@ impl Stream {
     /// Ends the connection without waiting for a peer that has said all: what was written still goes
     /// out.
     pub async fn leave(self) {
+        // To close with unread input would make the system throw away what is on its way.
         let is_unread = || {
-            let peeked = self.socket.try_read(&mut [0]);
-            !peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+            let peek = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+            recv(&self.socket, &mut [0_u8; 1], peek) != Err(Errno::WOULDBLOCK)
         };
-        // Under TLS it says once more that it has.
+        // Under TLS it says once more that it has said all.
         if self.tls.is_some() || is_unread() {
             self.close().await;
         }

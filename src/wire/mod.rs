@@ -75,8 +75,8 @@ pub trait Machine {
     /// Says what to do next.
     fn step(&mut self, now: Instant) -> Step<Self::Question>;
 
-    /// Whether, at [`Step::Close`], the peer has said that it will say no more, and was told so
-    /// little that it is on its way: who closes need not wait for it.
+    /// Whether, at [`Step::Close`], the peer has said that it will say no more: where little is on
+    /// its way to it, who closes need not wait for it.
     fn has_peer_left(&self) -> bool {
         false
     }
