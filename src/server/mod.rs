@@ -370,7 +370,8 @@ fn begin(
     };
     let shared = Arc::clone(shared);
     let stopping = stopping.clone();
-    tokio::spawn(async move {
+    // In a box: to begin and to end, a task moves what it has in place several times.
+    tokio::spawn(Box::pin(async move {
         let presence = shared.office.enter();
         match protocol {
             Protocol::Pop3 | Protocol::Pop3s => {
@@ -381,7 +382,7 @@ fn begin(
             }
         }
         drop((presence, place));
-    });
+    }));
 }
 
 /// Begins TLS where that comes first; gives the connection, and who can listen on it.

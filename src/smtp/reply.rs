@@ -272,19 +272,23 @@ impl Reply {
     /// The first words of the server.
     #[must_use]
     pub fn greeting(hostname: &str, protocol: &str) -> Self {
-        Self::new(220, "", format!("{hostname} {protocol} minismtp"))
+        Self::new(220, "", [hostname, " ", protocol, " minismtp"].concat())
     }
 
     /// The answer to HELO.
     #[must_use]
     pub fn helo(hostname: &str, client: &str) -> Self {
-        Self::new(250, "", format!("{hostname} greets {client}"))
+        Self::new(250, "", [hostname, " greets ", client].concat())
     }
 
     /// The answer to EHLO, with a keyword a line.
     #[must_use]
     pub fn ehlo(hostname: &str, client: &str, keywords: &str) -> Self {
-        Self::new(250, "", format!("{hostname} greets {client}\n{keywords}"))
+        Self::new(
+            250,
+            "",
+            [hostname, " greets ", client, "\n", keywords].concat(),
+        )
     }
 
     /// The answer to HELP, with the verb that a session begins with.
@@ -317,13 +321,13 @@ impl Reply {
     /// The message is stored for every recipient.
     #[must_use]
     pub fn queued(id: &str) -> Self {
-        Self::new(250, "2.0.0", format!("Ok: queued as {id}"))
+        Self::new(250, "2.0.0", ["Ok: queued as ", id].concat())
     }
 
     /// The answer to QUIT.
     #[must_use]
     pub fn goodbye(hostname: &str) -> Self {
-        Self::new(221, "2.0.0", format!("{hostname} closing connection"))
+        Self::new(221, "2.0.0", [hostname, " closing connection"].concat())
     }
 }
 
