@@ -78,6 +78,26 @@ struct Waiting {
     omitted: u64,
     is_closed: bool,
     is_all_written: bool,
+    time: Time,
+}
+
+/// The time as lines have it: those of one millisecond share it.
+#[derive(Debug, Default)]
+struct Time {
+    /// Milliseconds since 1970.
+    of: i128,
+    text: String,
+}
+
+impl Time {
+    fn now(&mut self) -> &str {
+        let now = clock::unix_micros().div_euclid(1000);
+        if self.text.is_empty() || self.of != now {
+            self.of = now;
+            self.text = clock::now().to_rfc3339_opts(SecondsFormat::Millis, false);
+        }
+        &self.text
+    }
 }
 
 impl Inner {
@@ -178,7 +198,6 @@ impl Log {
         if level > self.level {
             return;
         }
-        let time = clock::now().to_rfc3339_opts(SecondsFormat::Millis, false);
         let mut waiting = self.inner.0.waiting();
         if waiting.is_closed {
             return;
@@ -188,8 +207,8 @@ impl Log {
             return;
         }
         let is_first = waiting.lines.is_empty();
-        let lines = &mut waiting.lines;
-        lines.push_str(&time);
+        let Waiting { lines, time, .. } = &mut *waiting;
+        lines.push_str(time.now());
         let written = match session {
             Some(session) => write!(lines, " session={session} "),
             None => lines.write_char(' '),
