@@ -49,8 +49,7 @@ struct Author(Arc<Inner>);
 
 impl Drop for Author {
     fn drop(&mut self) {
-        self.0.waiting().is_closed = true;
-        self.0.news.notify_all();
+        self.0.close();
     }
 }
 
@@ -85,7 +84,7 @@ struct Waiting {
 #[derive(Debug, Default)]
 struct Time {
     /// Milliseconds since 1970.
-    of: i128,
+    of: i64,
     text: String,
 }
 
@@ -103,6 +102,12 @@ impl Time {
 impl Inner {
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes no more lines.
+    fn close(&self) {
+        self.waiting().is_closed = true;
+        self.news.notify_all();
     }
 }
 
@@ -180,13 +185,13 @@ impl Log {
     /// Writes what is waiting, and nothing after it.
     pub fn close(&self) {
         let inner = &self.inner.0;
-        let mut waiting = inner.waiting();
-        waiting.is_closed = true;
-        inner.news.notify_all();
+        inner.close();
         // A log that nobody reads any more must not keep the program from ending.
         let closed = inner
             .news
-            .wait_timeout_while(waiting, CLOSE_TIMEOUT, |waiting| !waiting.is_all_written);
+            .wait_timeout_while(inner.waiting(), CLOSE_TIMEOUT, |waiting| {
+                !waiting.is_all_written
+            });
         drop(closed);
     }
 
@@ -238,16 +243,12 @@ impl SessionLog {
 
     /// A command came.
     pub fn command(&self, command: &dyn fmt::Display) {
-        if self.log.level >= Level::Dialog {
-            self.line(Level::Dialog, format_args!("command {}", Value(command)));
-        }
+        self.line(Level::Dialog, format_args!("command {}", Value(command)));
     }
 
     /// A reply was given that is not a refusal.
     pub fn reply(&self, reply: &dyn fmt::Display) {
-        if self.log.level >= Level::Dialog {
-            self.line(Level::Dialog, format_args!("reply {}", Value(reply)));
-        }
+        self.line(Level::Dialog, format_args!("reply {}", Value(reply)));
     }
 
     /// A command was refused.

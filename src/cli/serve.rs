@@ -432,26 +432,34 @@ fn listeners(args: &Args) -> Result<Vec<(Protocol, SocketAddr)>, Failure> {
                 Protocol::Lmtp => addresses(&args.lmtp_host, "--lmtp-host", port)?,
                 _ => addresses(&args.host, "--host", port)?,
             };
-            let taken: &[(Protocol, SocketAddr)] = if port == 0 { &[] } else { &listeners };
-            if let Some((other, address)) = taken
-                .iter()
-                .find(|(_, address)| addresses.contains(address))
-            {
-                let named = |protocol| match protocol {
-                    Protocol::Pop3 if args.pop3_port.is_none() => "--lab".to_owned(),
-                    protocol => flag(protocol),
-                };
-                let (first, second) = (named(*other), named(protocol));
-                return Err(Failure::new(
-                    ExitStatus::Usage,
-                    format_args!("`{first}` and `{second}` both take {address}"),
-                )
-                .hint("a port speaks one protocol; give each its own (0 finds a free one)"));
-            }
+            refuse_taken(args, &listeners, protocol, &addresses)?;
             listeners.extend(addresses.into_iter().map(|address| (protocol, address)));
         }
     }
     Ok(listeners)
+}
+
+/// A port speaks one protocol.
+fn refuse_taken(
+    args: &Args,
+    listeners: &[(Protocol, SocketAddr)],
+    protocol: Protocol,
+    addresses: &[SocketAddr],
+) -> Result<(), Failure> {
+    let is_taken = |address: &SocketAddr| address.port() != 0 && addresses.contains(address);
+    let Some((other, address)) = listeners.iter().find(|(_, address)| is_taken(address)) else {
+        return Ok(());
+    };
+    let named = |protocol| match protocol {
+        Protocol::Pop3 if args.pop3_port.is_none() => "--lab".to_owned(),
+        protocol => flag(protocol),
+    };
+    let (first, second) = (named(*other), named(protocol));
+    Err(Failure::new(
+        ExitStatus::Usage,
+        format_args!("`{first}` and `{second}` both take {address}"),
+    )
+    .hint("a port speaks one protocol; give each its own (0 finds a free one)"))
 }
 
 fn addresses(hosts: &[String], flag: &str, port: u16) -> Result<Vec<SocketAddr>, Failure> {

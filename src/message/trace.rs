@@ -33,12 +33,11 @@ impl Trace<'_> {
     #[must_use]
     pub fn fields(&self, reverse_path: &ReversePath) -> String {
         let mut fields = String::with_capacity(FIELDS_OCTETS);
-        let write =
-            |fields: &mut String, what: &[&str]| what.iter().for_each(|word| fields.push_str(word));
         write_to(&mut fields, format_args!("Return-Path: {reverse_path}"));
         fields.push_str("\nReceived: from ");
         // A name that is none could hold a comment or a clause of its own.
-        let is_plain = |c: char| matches!(c, 'a'..='z' | 'A'..='Z' | '0'..='9' | '.' | '-' | '_' | ':' | '[' | ']');
+        let is_plain =
+            |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':' | '[' | ']');
         let name = self.client_name.chars();
         fields.extend(name.map(|c| if is_plain(c) { c } else { '?' }));
         match self.peer.to_canonical() {
@@ -51,12 +50,9 @@ impl Trace<'_> {
             id,
             ..
         } = self;
-        write(
-            &mut fields,
-            &["\n\tby ", hostname, " with ", protocol, " id ", id],
-        );
+        fields.extend(["\n\tby ", hostname, " with ", protocol, " id ", id]);
         if let Some(recipient) = self.recipient {
-            write(&mut fields, &["\n\tfor <", recipient, ">"]);
+            fields.extend(["\n\tfor <", recipient, ">"]);
         }
         fields.push_str(";\n\t");
         push_internet_date(&mut fields, &self.received);

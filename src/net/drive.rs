@@ -155,12 +155,12 @@ pub async fn drive<M: Machine, O: Owner<M>>(
                     }
                 }
             }
-            Step::Close if machine.has_peer_left() && said <= PARTING_OCTETS_MAX => {
-                stream.leave().await;
-                return Ok(());
-            }
             Step::Close => {
-                stream.close().await;
+                if machine.has_peer_left() && said <= PARTING_OCTETS_MAX {
+                    stream.leave().await;
+                } else {
+                    stream.close().await;
+                }
                 return Ok(());
             }
         }

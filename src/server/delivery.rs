@@ -23,6 +23,7 @@ use crate::smtp::server::{Answer, Delivery, Question, Session};
 use crate::user::UserName;
 
 use super::door::{Door, Entry, Visitor};
+use super::processors;
 
 /// A message that is stored for each recipient by itself is stored for so many at once.
 const COPIES_MAX: usize = 50;
@@ -71,8 +72,7 @@ impl Office {
             log,
             messages: AtomicU64::new(0),
             present: AtomicUsize::new(0),
-            has_several_processors: std::thread::available_parallelism()
-                .is_ok_and(|processors| processors.get() > 1),
+            has_several_processors: processors() > 1,
         }
     }
 

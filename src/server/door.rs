@@ -24,6 +24,7 @@ use crate::user::UserName;
 
 use super::failures::Failures;
 use super::limits::counted_by;
+use super::processors;
 use super::turns::{Known, Turn, Turns};
 
 /// Logins that may wait for a processor; one more is told to try later.
@@ -97,10 +98,9 @@ enum Leave {
 
 impl Door {
     pub(super) fn new(credentials: Arc<dyn Credentials>) -> Self {
-        let processors = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
             credentials,
-            processors: Semaphore::new(processors.min(CHECKS_MAX)),
+            processors: Semaphore::new(processors().min(CHECKS_MAX)),
             waiting: Semaphore::new(LOGINS_WAITING_MAX),
             by_address: Failures::new(),
             by_user: Failures::new(),

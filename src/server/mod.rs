@@ -202,12 +202,16 @@ impl Sockets {
 ///
 /// The system has no threads to give.
 pub fn runtime() -> io::Result<Runtime> {
-    let processors = std::thread::available_parallelism().map_or(1, usize::from);
     Builder::new_multi_thread()
-        .worker_threads((processors / 2).max(1))
+        .worker_threads((processors() / 2).max(1))
         .enable_all()
         .thread_name("serve")
         .build()
+}
+
+/// How many processors we may use.
+fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 impl Server {
