@@ -10,9 +10,9 @@ use chrono::{DateTime, Local, TimeDelta};
 /// refuse mail (`Local::now` panics there).
 #[must_use]
 pub fn now() -> DateTime<Local> {
-    let epoch = DateTime::UNIX_EPOCH.with_timezone(&Local);
-    // Only a clock set beyond the year 262,000 gets there.
-    epoch.checked_add_signed(since_epoch()).unwrap_or(epoch)
+    // Only a clock set beyond the year 262,000 gets to the epoch.
+    let now = DateTime::UNIX_EPOCH.checked_add_signed(since_epoch());
+    now.unwrap_or_default().with_timezone(&Local)
 }
 
 /// The time now in microseconds since 1970, or before.

@@ -1,6 +1,7 @@
 //! Answers an SMTP session's questions from the credentials and the store.
 
 use std::collections::HashMap;
+use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -25,6 +26,8 @@ use crate::user::UserName;
 use super::door::{Door, Entry, Visitor};
 use super::processors;
 
+/// More than the name of a message mostly takes.
+const ID_OCTETS: usize = 32;
 /// A message that is stored for each recipient by itself is stored for so many at once.
 const COPIES_MAX: usize = 50;
 
@@ -190,9 +193,12 @@ impl Office {
     /// The user that an address belongs to: the local part, or what stands before its `+`.
     fn user_of(&self, address: &Address) -> Result<Option<UserName>, CredentialsError> {
         let name = address.local_part();
-        match (self.credentials.find(name)?, name.split_once('+')) {
-            (None, Some((untagged, _))) => self.credentials.find(untagged),
-            (found, _) => Ok(found),
+        if let Some(user) = self.credentials.find(name)? {
+            return Ok(Some(user));
+        }
+        match name.split_once('+') {
+            Some((untagged, _)) => self.credentials.find(untagged),
+            None => Ok(None),
         }
     }
 
@@ -268,7 +274,10 @@ impl Office {
     /// A name for a message: when it came, and a number that makes it the only one.
     pub(super) fn message_id(&self) -> String {
         let number = self.messages.fetch_add(1, Ordering::Relaxed);
-        format!("{:x}.{number:x}", clock::unix_micros())
+        let mut id = String::with_capacity(ID_OCTETS);
+        // Writing to a string cannot fail.
+        write!(id, "{:x}.{number:x}", clock::unix_micros()).unwrap_or_default();
+        id
     }
 }
 

@@ -35,24 +35,27 @@ impl Extensions {
     #[must_use]
     pub fn keywords(&self) -> String {
         let mut lines = String::with_capacity(KEYWORDS_OCTETS);
-        let mut offer = |is_offered: bool, keyword: &str| {
+        let mut offer = |is_offered: bool, words: &[&str]| {
             if is_offered {
-                lines.push_str(keyword);
+                lines.extend(words.iter().copied());
                 lines.push('\n');
             }
         };
-        offer(self.pipelining, "PIPELINING");
+        offer(self.pipelining, &["PIPELINING"]);
         if let Some(size) = self.size {
-            offer(true, &format!("SIZE {size}"));
+            offer(true, &["SIZE ", &size.to_string()]);
         }
-        offer(self.chunking, "CHUNKING");
-        offer(self.eight_bit_mime, "8BITMIME");
-        offer(self.smtp_utf8, "SMTPUTF8");
-        offer(self.enhanced_status_codes, "ENHANCEDSTATUSCODES");
-        offer(self.start_tls, "STARTTLS");
+        offer(self.chunking, &["CHUNKING"]);
+        offer(self.eight_bit_mime, &["8BITMIME"]);
+        offer(self.smtp_utf8, &["SMTPUTF8"]);
+        offer(self.enhanced_status_codes, &["ENHANCEDSTATUSCODES"]);
+        offer(self.start_tls, &["STARTTLS"]);
         if !self.auth.is_empty() {
-            let names: Vec<&str> = self.auth.iter().map(|mechanism| mechanism.name()).collect();
-            offer(true, &format!("AUTH {}", names.join(" ")));
+            lines.push_str("AUTH");
+            for mechanism in &self.auth {
+                lines.extend([" ", mechanism.name()]);
+            }
+            lines.push('\n');
         }
         lines.push_str("HELP");
         lines

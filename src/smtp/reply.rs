@@ -4,6 +4,8 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use memchr::memchr_iter;
+
 use crate::wire::line::printable;
 
 use super::limits::REPLY_LINES_MAX;
@@ -379,20 +381,26 @@ impl Reply {
     /// Appends the reply as it goes over the wire.
     pub fn encode(&self, out: &mut Vec<u8>) {
         let [hundreds, tens, ones] = [100, 10, 1].map(|unit| digit(self.code / unit));
+        let text = self.text.as_bytes();
         // What a line has but its text: codes, and its end.
         let around = "250-".len() + self.enhanced.len() + " \r\n".len();
-        out.reserve(self.text.len() + around);
-        let mut lines = self.lines().peekable();
-        while let Some(line) = lines.next() {
-            let mark = if lines.peek().is_none() { b' ' } else { b'-' };
+        let breaks = memchr_iter(b'\n', text);
+        out.reserve(text.len() + around * (1 + breaks.clone().count()));
+        let mut line = |line: &[u8], mark: u8| {
             out.extend_from_slice(&[hundreds, tens, ones, mark]);
             if !self.enhanced.is_empty() {
                 out.extend_from_slice(self.enhanced.as_bytes());
                 out.push(b' ');
             }
-            out.extend_from_slice(line.as_bytes());
+            out.extend_from_slice(line);
             out.extend_from_slice(b"\r\n");
+        };
+        let mut start = 0;
+        for end in breaks {
+            line(&text[start..end], b'-');
+            start = end + 1;
         }
+        line(&text[start..], b' ');
     }
 }
 
