@@ -95,22 +95,32 @@ impl SimulatedDisk {
     #[must_use]
     pub fn restart(&self, cut: Cut) -> Self {
         let state = self.state();
-        let mut files = state.files.clone();
-        for (index, file) in files.iter_mut().enumerate() {
-            match cut {
-                // The system goes on, and what it holds for unsaved is still to be saved.
-                Cut::Keep => continue,
-                Cut::Drop => file.octets.clone_from(&file.durable),
-                Cut::Torn(seed) => file.octets = file.torn(seed.wrapping_add(index as u64)),
-            }
-            file.unsaved.clear();
-            file.durable.clone_from(&file.octets);
-        }
         let names = if cut == Cut::Keep {
             &state.names
         } else {
             &state.durable_names
         };
+        let named: BTreeSet<&usize> = names
+            .files
+            .values()
+            .chain(state.durable_names.files.values())
+            .collect();
+        let files = state.files.iter().enumerate().map(|(index, file)| {
+            if !named.contains(&index) {
+                return Content::default();
+            }
+            let mut file = file.clone();
+            match cut {
+                // The system goes on, and what it holds for unsaved is still to be saved.
+                Cut::Keep => return file,
+                Cut::Drop => file.octets.clone_from(&file.durable),
+                Cut::Torn(seed) => file.octets = file.torn(seed.wrapping_add(index as u64)),
+            }
+            file.unsaved.clear();
+            file.durable.clone_from(&file.octets);
+            file
+        });
+        let files = files.collect();
         let next = State {
             names: names.clone(),
             durable_names: state.durable_names.clone(),
@@ -176,12 +186,16 @@ impl State {
     }
 }
 
+/// Fills up with zeros to this length, if there are fewer octets. `Vec::resize` does so one by one
+/// where nothing is optimised, and a journal has millions.
+fn lengthen(octets: &mut Vec<u8>, to: usize) {
+    octets.extend_from_slice(&vec![0; to.saturating_sub(octets.len())]);
+}
+
 impl Content {
     fn write(&mut self, octets: &[u8], start: usize) {
         let end = start + octets.len();
-        if self.octets.len() < end {
-            self.octets.resize(end, 0);
-        }
+        lengthen(&mut self.octets, end);
         self.octets[start..end].copy_from_slice(octets);
         self.unsaved.push(start..end);
     }
@@ -190,9 +204,7 @@ impl Content {
         for range in std::mem::take(&mut self.unsaved) {
             let end = range.end.min(self.octets.len());
             let range = range.start.min(end)..end;
-            if self.durable.len() < range.end {
-                self.durable.resize(range.end, 0);
-            }
+            lengthen(&mut self.durable, range.end);
             self.durable[range.clone()].copy_from_slice(&self.octets[range]);
         }
         self.durable.truncate(self.octets.len());
@@ -441,7 +453,8 @@ impl File for SimulatedFile {
         let octets = usize::try_from(octets).map_err(io::Error::other)?;
         self.change(|content| {
             content.unsaved.push(content.octets.len()..octets);
-            content.octets.resize(octets, 0);
+            content.octets.truncate(octets);
+            lengthen(&mut content.octets, octets);
         })
     }
 

@@ -226,7 +226,9 @@ impl Block {
     /// Reads from `offset`; whether there is anything.
     pub(super) fn read(&mut self, file: &dyn File, offset: u64) -> io::Result<bool> {
         self.offset = offset;
-        self.octets.resize(BLOCK_OCTETS, 0);
+        if self.octets.len() < BLOCK_OCTETS {
+            self.octets = vec![0; BLOCK_OCTETS];
+        }
         let filled = read_full(file, &mut self.octets, offset)?;
         self.octets.truncate(filled);
         Ok(filled > 0)
