@@ -446,7 +446,7 @@ fn refuse_taken(
     protocol: Protocol,
     addresses: &[SocketAddr],
 ) -> Result<(), Failure> {
-    let is_taken = |address: &SocketAddr| address.port() != 0 && addresses.contains(address);
+    let is_taken = |address: &SocketAddr| addresses.iter().any(|other| is_same(*address, *other));
     let Some((other, address)) = listeners.iter().find(|(_, address)| is_taken(address)) else {
         return Ok(());
     };
@@ -460,6 +460,14 @@ fn refuse_taken(
         format_args!("`{first}` and `{second}` both take {address}"),
     )
     .hint("a port speaks one protocol; give each its own (0 finds a free one)"))
+}
+
+/// Whether only one of both can be listened on: the one may be all addresses of its kind.
+fn is_same(a: SocketAddr, b: SocketAddr) -> bool {
+    let is_everywhere = a.ip().is_unspecified() || b.ip().is_unspecified();
+    a.port() != 0
+        && a.port() == b.port()
+        && (a.ip() == b.ip() || is_everywhere && a.is_ipv4() == b.is_ipv4())
 }
 
 fn addresses(hosts: &[String], flag: &str, port: u16) -> Result<Vec<SocketAddr>, Failure> {

@@ -1576,19 +1576,21 @@ fn port_in_use_is_73() {
 #[test]
 fn one_port_for_two_protocols_is_64() {
     let sandbox = Sandbox::lab();
-    for (first, second, both) in [
+    for (flags, both) in [
         (
-            "--port",
-            "--pop3-port",
+            &["--port", "4711", "--pop3-port", "4711"][..],
             "`--port` and `--pop3-port` both take 127.0.0.1:4711",
         ),
         (
-            "--lmtp-port",
-            "--port",
+            &["--lmtp-port", "4711", "--port", "4711"],
             "`--port` and `--lmtp-port` both take 127.0.0.1:4711",
         ),
+        (
+            &["--host", "0.0.0.0", "--port", "4711", "--lmtp-port", "4711"],
+            "`--port` and `--lmtp-port` both take 0.0.0.0:4711",
+        ),
     ] {
-        let arguments = ["serve", first, "4711", second, "4711"];
+        let arguments = [&["serve"], flags].concat();
         let output = sandbox.run(&arguments, "").code(64).stdout("");
         one_clear_error(&output.stderr, both);
     }
