@@ -10,10 +10,10 @@ use serde_json::{Value, json};
 use super::Global;
 use super::report::{ExitStatus, Failure, Output};
 use crate::credentials::{Credentials, CredentialsFile};
-use crate::disk::Disk;
+use crate::disk::{Disk, Lock};
 use crate::mailbox::file::FileStore;
 use crate::mailbox::format::Record;
-use crate::mailbox::{CopyError, Mailbox, Store};
+use crate::mailbox::{CopyError, Mailbox, Seen, Store};
 use crate::user::UserName;
 
 /// How much of a list is written at once, in octets.
@@ -310,37 +310,45 @@ impl Root {
 
     fn delete(&self, args: &DeleteArgs, out: &mut Output) -> Result<(), Failure> {
         let (store, user) = self.user(&args.name)?;
-        // A mail client that has the mailbox open counts on its numbers.
-        let _lock = store.lock(&user)?.ok_or_else(|| {
-            Failure::new(
-                ExitStatus::TryAgain,
-                format_args!("a mail client has the mailbox of {user} open"),
-            )
-            .hint("try again when it is done")
-        })?;
-        let mut numbers = std::collections::BTreeSet::new();
-        {
+        let _lock = maildrop_lock(&store, &user)?;
+        let messages: Vec<Seen> = {
             // Who reads keeps a mailbox from being changed in its place.
             let mailbox = store.open(&user)?;
+            let mut numbers = std::collections::BTreeSet::new();
             for which in &args.which {
                 let (first, last) = which.bounds(&*mailbox)?;
                 numbers.extend(first..=last);
             }
-        }
-        let numbers: Vec<usize> = numbers.into_iter().collect();
-        if let Some(missing) = store.expunge(&user, &numbers)?.first() {
-            return Err(no_such_message(*missing, store.open(&user)?.count()));
-        }
-        let messages = if numbers.len() == 1 {
-            "message"
-        } else {
-            "messages"
+            let seen = numbers.into_iter().map(|number| {
+                let seen = mailbox.seen(number);
+                seen.ok_or_else(|| no_such_message(number, mailbox.count()))
+            });
+            seen.collect::<Result<_, _>>()?
         };
-        out.done(format_args!(
-            "deleted {} {messages} of {user}",
-            numbers.len()
-        ))
+        let count = messages.len();
+        if let Some(&missing) = store.expunge(&user, &messages)?.first() {
+            return Err(Failure::new(
+                ExitStatus::TryAgain,
+                format_args!("message {missing} has changed meanwhile; nothing is deleted"),
+            )
+            .hint(format_args!(
+                "`minismtp mailbox list {user}` shows what is there"
+            )));
+        }
+        let messages = if count == 1 { "message" } else { "messages" };
+        out.done(format_args!("deleted {count} {messages} of {user}"))
     }
+}
+
+/// Keeps mail clients out. One that has the mailbox open counts on its numbers.
+pub(super) fn maildrop_lock(store: &FileStore, user: &UserName) -> Result<Box<dyn Lock>, Failure> {
+    store.lock(user)?.ok_or_else(|| {
+        Failure::new(
+            ExitStatus::TryAgain,
+            format_args!("a mail client has the mailbox of {user} open"),
+        )
+        .hint("try again when it is done")
+    })
 }
 
 fn summary_json(number: usize, record: &Record) -> Value {

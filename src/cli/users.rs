@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use clap::Subcommand;
 
+use super::mailbox::maildrop_lock;
 use super::password::Source;
 use super::report::{ExitStatus, Failure, Output};
 use super::{Global, root::Root};
@@ -207,14 +208,17 @@ fn add(
 }
 
 fn remove(root: &Root, name: &UserName, with_mail: bool, out: &mut Output) -> Result<(), Failure> {
-    let (credentials, _) = existing_user(root, name, out)?;
+    let (credentials, name) = existing_user(root, name, out)?;
+    if !with_mail {
+        let name = credentials.remove(name.as_str())?;
+        return out.done(format_args!("removed user {name}"));
+    }
+    let store = FileStore::visit(root.open()?);
+    let _lock = maildrop_lock(&store, &name)?;
     // The user first: a mailbox that is gone must not come back with the next message.
     let name = credentials.remove(name.as_str())?;
-    if with_mail {
-        FileStore::visit(root.open()?).remove(&name)?;
-        return out.done(format_args!("removed user {name} and the mail"));
-    }
-    out.done(format_args!("removed user {name}"))
+    store.remove(&name)?;
+    out.done(format_args!("removed user {name} and the mail"))
 }
 
 fn passwd(

@@ -28,7 +28,7 @@ use super::spool::{Rooms, SPOOL_PREFIX, Spool};
 use super::table::{self, Table};
 use super::tail;
 use super::{
-    AppendError, CopyError, Done, Mailbox, Message, Reading, Store, StoreError, TakeLines,
+    AppendError, CopyError, Done, Mailbox, Message, Reading, Seen, Store, StoreError, TakeLines,
 };
 
 /// The lock that a server holds as long as it runs.
@@ -229,19 +229,25 @@ impl FileStore {
         })
     }
 
-    /// Removes records by number; gives back the numbers that do not exist.
-    fn remove_records(&self, user: &UserName, numbers: &[usize]) -> io::Result<Vec<usize>> {
+    /// Removes records; gives back the numbers under which there is none, or another.
+    fn remove_records(&self, user: &UserName, messages: &[Seen]) -> io::Result<Vec<usize>> {
         let (disk, directory) = (&*self.disk, Path::new(user.as_str()));
         let path = &mailbox_path(user.as_str());
         let Some(status) = disk.status(path)? else {
-            return Ok(numbers.to_vec());
+            return Ok(messages.iter().map(|message| message.number).collect());
         };
         tail::remove_leftover(disk, directory)?;
         let file = disk.open(path, Open::Write)?;
         let table = Table::open(disk, directory, &*file)?;
-        let is_there = |number: &usize| (1..=table.count()).contains(number);
-        let missing: Vec<usize> = numbers.iter().copied().filter(|n| !is_there(n)).collect();
-        let numbers: BTreeSet<usize> = numbers.iter().copied().collect();
+        let mut missing = Vec::new();
+        for &Seen { number, hash } in messages {
+            let at = number.checked_sub(1);
+            let found = at.map_or(Ok(None), |at| table.get(at))?;
+            if found.is_none_or(|entry| entry.hash != hash) {
+                missing.push(number);
+            }
+        }
+        let numbers: BTreeSet<usize> = messages.iter().map(|message| message.number).collect();
         let Some(first) = numbers.first().filter(|_| missing.is_empty()) else {
             return Ok(missing);
         };
@@ -490,9 +496,9 @@ impl Store for FileStore {
         locked.map_err(|error| io_error("lock", &*self.disk, directory, error))
     }
 
-    fn expunge(&self, user: &UserName, numbers: &[usize]) -> Result<Vec<usize>, StoreError> {
+    fn expunge(&self, user: &UserName, messages: &[Seen]) -> Result<Vec<usize>, StoreError> {
         let path = mailbox_path(user.as_str());
-        self.change(&path, || self.remove_records(user, numbers))
+        self.change(&path, || self.remove_records(user, messages))
     }
 
     fn remove(&self, user: &UserName) -> Result<(), StoreError> {
@@ -706,6 +712,11 @@ impl Mailbox for FileMailbox {
         let table = &self.opened.as_ref()?.table;
         let entry = table.numbered(number.checked_sub(1)?).ok()??;
         Some(entry.unique_id())
+    }
+
+    fn seen(&self, number: usize) -> Option<Seen> {
+        let (_, Entry { hash, .. }) = self.entry(number).ok()??;
+        Some(Seen { number, hash })
     }
 
     fn find(&self, unique_id: &str) -> Option<usize> {

@@ -13,7 +13,7 @@ use super::format::{Lines, Record, Summary};
 use super::index;
 use super::spool::{Rooms, Spool, Text};
 use super::{
-    AppendError, CopyError, Done, Mailbox, Message, Reading, Store, StoreError, TakeLines,
+    AppendError, CopyError, Done, Mailbox, Message, Reading, Seen, Store, StoreError, TakeLines,
 };
 
 /// Mail in memory.
@@ -112,16 +112,18 @@ impl Store for MemoryStore {
         Ok(is_free.then(|| Box::new(lock()) as Box<dyn Lock>))
     }
 
-    fn expunge(&self, user: &UserName, numbers: &[usize]) -> Result<Vec<usize>, StoreError> {
+    fn expunge(&self, user: &UserName, messages: &[Seen]) -> Result<Vec<usize>, StoreError> {
         let mut mailboxes = self.mailboxes();
         let records = mailboxes.entry(user.clone()).or_default();
-        let is_there = |number: &usize| (1..=records.len()).contains(number);
-        let missing: Vec<usize> = numbers.iter().copied().filter(|n| !is_there(n)).collect();
+        let now = MemoryMailbox(records.clone());
+        let is_missing = |message: &&Seen| now.seen(message.number) != Some(**message);
+        let missing = messages.iter().filter(is_missing);
+        let missing: Vec<usize> = missing.map(|message| message.number).collect();
         if missing.is_empty() {
             let mut number = 0;
             records.retain(|_| {
                 number += 1;
-                !numbers.contains(&number)
+                !messages.iter().any(|message| message.number == number)
             });
         }
         Ok(missing)
@@ -204,6 +206,11 @@ impl Mailbox for MemoryMailbox {
 
     fn unique_id(&self, number: usize) -> Option<String> {
         self.find(number).map(|stored| stored.id.to_string())
+    }
+
+    fn seen(&self, number: usize) -> Option<Seen> {
+        let hash = u128::from(self.find(number)?.id);
+        Some(Seen { number, hash })
     }
 
     fn read(&self, number: usize) -> Result<Option<Box<dyn Reading>>, StoreError> {

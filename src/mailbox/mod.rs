@@ -66,13 +66,13 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// The lock cannot be made.
     fn lock(&self, user: &UserName) -> Result<Option<Box<dyn Lock>>, StoreError>;
 
-    /// Removes messages by number, counted from 1 as the mailbox is now, durably. Gives back
-    /// the numbers that do not exist; if there are any, nothing is removed.
+    /// Removes messages, durably. Gives back the numbers that do not exist, or are another message
+    /// than the one that was seen; if there are any, nothing is removed.
     ///
     /// # Errors
     ///
     /// The mailbox cannot be read or written; it is then as it was.
-    fn expunge(&self, user: &UserName, numbers: &[usize]) -> Result<Vec<usize>, StoreError>;
+    fn expunge(&self, user: &UserName, messages: &[Seen]) -> Result<Vec<usize>, StoreError>;
 
     /// Removes a user's mailbox with all mail in it.
     ///
@@ -90,6 +90,17 @@ pub trait Store: Send + Sync + fmt::Debug {
 
     /// Makes everything so tidy that the next start has nothing to do.
     fn close(&self);
+}
+
+/// A message that somebody saw in a mailbox and wants to be gone. The number alone would not do: a
+/// message that could not be stored for all its recipients may have been seen before it was taken
+/// back, and another may have its number by now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// Its number, counted from 1 as the mailbox is now.
+    pub number: usize,
+    /// A hash of its record.
+    pub hash: u128,
 }
 
 /// A mailbox at one moment. Numbers count from 1.
@@ -130,6 +141,9 @@ pub trait Mailbox: Send + fmt::Debug {
     /// The unique-id of a message (RFC 1939 §7): it stays whatever happens to others, and no
     /// other message gets it. `None` if there is no such number.
     fn unique_id(&self, number: usize) -> Option<String>;
+
+    /// What [`Store::expunge`] has to know of a message. `None` if there is no such number.
+    fn seen(&self, number: usize) -> Option<Seen>;
 
     /// The number of the message with this unique-id; `None` where there is none.
     fn find(&self, unique_id: &str) -> Option<usize> {

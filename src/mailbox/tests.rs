@@ -18,7 +18,7 @@ use super::memory::MemoryStore;
 use super::recovery::{self, Tail};
 use super::scan;
 use super::spool::{ROOM_OCTETS, ROOMS, Rooms, Spool, Text};
-use super::{AppendError, Message, Store};
+use super::{AppendError, Message, Seen, Store, StoreError};
 
 fn user(name: &str) -> UserName {
     UserName::new(name).unwrap()
@@ -123,13 +123,13 @@ fn every_store_removes_what_it_is_told() {
         }
         let before = mail(&*store, "Andrew");
         assert_eq!(
-            store.expunge(&user("Andrew"), &[2, 5, 0]).unwrap(),
+            expunge(&*store, "Andrew", &[2, 5, 0]).unwrap(),
             [5, 0],
             "{what}"
         );
         assert_eq!(mail(&*store, "Andrew"), before, "{what}");
         assert!(
-            store.expunge(&user("Andrew"), &[1, 3]).unwrap().is_empty(),
+            expunge(&*store, "Andrew", &[1, 3]).unwrap().is_empty(),
             "{what}"
         );
         assert_eq!(
@@ -143,7 +143,7 @@ fn every_store_removes_what_it_is_told() {
         assert_eq!(mail(&*store, "Andrew"), Vec::<String>::new(), "{what}");
         append(&*store, &["Andrew"], "Subject: 6\n\n").unwrap();
         assert_eq!(mail(&*store, "Andrew").len(), 1, "{what}");
-        assert_eq!(store.expunge(&user("Nobody"), &[1]).unwrap(), [1], "{what}");
+        assert_eq!(expunge(&*store, "Nobody", &[1]).unwrap(), [1], "{what}");
     }
 }
 
@@ -167,6 +167,21 @@ fn messages(store: &dyn Store, name: &str) -> Vec<String> {
             String::from_utf8(text).unwrap()
         })
         .collect()
+}
+
+/// What is seen under these numbers; nothing that is there, where there is nothing.
+fn seen(store: &dyn Store, name: &str, numbers: &[usize]) -> Vec<Seen> {
+    let mailbox = store.open(&user(name)).unwrap();
+    let none = |number| Seen { number, hash: 0 };
+    numbers
+        .iter()
+        .map(|&number| mailbox.seen(number).unwrap_or(none(number)))
+        .collect()
+}
+
+/// Removes messages by number; gives those that are not there.
+fn expunge(store: &dyn Store, name: &str, numbers: &[usize]) -> Result<Vec<usize>, StoreError> {
+    store.expunge(&user(name), &seen(store, name, numbers))
 }
 
 fn unique_ids(store: &dyn Store, name: &str) -> Vec<String> {
@@ -221,15 +236,15 @@ fn unique_ids_stay_and_never_come_back() {
             append(&*store, &["Andrew"], PLAIN).unwrap();
         }
         let before = unique_ids(&*store, "Andrew");
-        store.expunge(&user("Andrew"), &[1, 3]).unwrap();
+        expunge(&*store, "Andrew", &[1, 3]).unwrap();
         assert_eq!(
             unique_ids(&*store, "Andrew"),
             [before[1].clone(), before[3].clone()],
             "{what}"
         );
         append(&*store, &["Andrew"], PLAIN).unwrap();
-        store.expunge(&user("Andrew"), &[3]).unwrap();
-        store.expunge(&user("Andrew"), &[1, 2]).unwrap();
+        expunge(&*store, "Andrew", &[3]).unwrap();
+        expunge(&*store, "Andrew", &[1, 2]).unwrap();
         append(&*store, &["Andrew"], PLAIN).unwrap();
         let after = unique_ids(&*store, "Andrew");
         assert!(
@@ -288,7 +303,7 @@ fn a_server_and_a_visitor_share_a_root() {
     for number in 0..3 {
         append(&server, &["Andrew"], &format!("Subject: {number}\n\n")).unwrap();
     }
-    visitor.expunge(&user("Andrew"), &[1]).unwrap();
+    expunge(&visitor, "Andrew", &[1]).unwrap();
     append(&server, &["Andrew"], "Subject: 3\n\n").unwrap();
     append(&visitor, &["Andrew"], "Subject: 4\n\n").unwrap();
     append(&server, &["Andrew", "Berta"], "Subject: 5\n\n").unwrap();
@@ -666,7 +681,8 @@ fn expunge_at_every_operation(numbers: &[usize]) {
     let begin = ten_messages();
     let whole = begin.restart(Cut::Drop);
     let store = FileStore::visit(Arc::new(whole.clone()));
-    store.expunge(&user("Andrew"), numbers).unwrap();
+    let seen = seen(&store, "Andrew", numbers);
+    store.expunge(&user("Andrew"), &seen).unwrap();
     assert_eq!(mail(&store, "Andrew"), after);
     let operations = whole.operations();
     assert!(operations > 5, "{operations}");
@@ -679,7 +695,7 @@ fn expunge_at_every_operation(numbers: &[usize]) {
                 disk.fail_at(operation, io::ErrorKind::Other);
             }
             let store = FileStore::visit(Arc::new(disk.clone()));
-            let expunged = store.expunge(&user("Andrew"), numbers);
+            let expunged = store.expunge(&user("Andrew"), &seen);
             for cut in CUTS {
                 let disk = disk.restart(cut);
                 let what = format!("{numbers:?}, {operation}, is_cut {is_cut}, {cut:?}");
@@ -691,6 +707,23 @@ fn expunge_at_every_operation(numbers: &[usize]) {
                 assert_eq!(mail(&store, "Andrew").len(), found.len() + 1, "{what}");
             }
         }
+    }
+}
+
+#[test]
+fn only_what_was_seen_is_deleted() {
+    for (what, store) in stores() {
+        append(&*store, &["Andrew"], "Subject: 1\n\n").unwrap();
+        append(&*store, &["Andrew"], "Subject: 2\n\n").unwrap();
+        let seen = seen(&*store, "Andrew", &[1, 2]);
+        expunge(&*store, "Andrew", &[2]).unwrap();
+        append(&*store, &["Andrew"], "Subject: 3\n\n").unwrap();
+        let missing = store.expunge(&user("Andrew"), &seen).unwrap();
+        assert_eq!(
+            (missing, mail(&*store, "Andrew").len()),
+            (vec![2], 2),
+            "{what}"
+        );
     }
 }
 
@@ -723,9 +756,9 @@ fn the_end_of_a_mailbox_moves_up_in_its_place() {
     };
     let store = FileStore::visit(Arc::clone(&disk));
     let first = inode();
-    store.expunge(&user("Andrew"), &[9]).unwrap();
+    expunge(&store, "Andrew", &[9]).unwrap();
     assert_eq!((inode(), mail(&store, "Andrew").len()), (first, 9));
-    store.expunge(&user("Andrew"), &[2]).unwrap();
+    expunge(&store, "Andrew", &[2]).unwrap();
     assert_ne!(inode(), first);
     assert_eq!(mail(&store, "Andrew").len(), 8);
 }
@@ -776,7 +809,7 @@ fn an_index_says_what_the_mailbox_says() {
     for number in [1340, 500] {
         look(&disk);
         let store = FileStore::visit(Arc::clone(&disk));
-        store.expunge(&user("Andrew"), &[number]).unwrap();
+        expunge(&store, "Andrew", &[number]).unwrap();
         assert!(disk.status(index).unwrap().is_some(), "{number}");
         let left = look(&disk);
         assert_eq!(left.0.len(), look(&disk).0.len());

@@ -11,7 +11,7 @@ use crate::clock;
 use crate::credentials::{CredentialsError, PasswordHash};
 use crate::disk::Lock;
 use crate::mailbox::spool::Spool;
-use crate::mailbox::{AppendError, Mailbox, Message, Reading, Store, StoreError};
+use crate::mailbox::{AppendError, Mailbox, Message, Reading, Seen, Store, StoreError};
 use crate::maillog::SessionLog;
 use crate::message::draft;
 use crate::message::trace::{Trace, internet_date, mailbox_date};
@@ -176,12 +176,12 @@ impl Clerk {
         }
     }
 
-    fn remove(&mut self, numbers: &[usize]) -> Answer {
+    fn remove(&mut self, numbers: &[usize], is_over: bool) -> Answer {
         let Some(maildrop) = &mut self.maildrop else {
             return Answer::TryLater;
         };
         let store = self.office.store();
-        match block_in_place(|| maildrop.remove(&**store, numbers)) {
+        match block_in_place(|| maildrop.remove(&**store, numbers, is_over)) {
             Ok(missing) if missing.is_empty() => {
                 self.visitor.log.removed(&maildrop.user, numbers.len());
                 Answer::Accept
@@ -195,15 +195,11 @@ impl Clerk {
     }
 
     fn close(&mut self, numbers: &[usize]) -> Answer {
-        // Who reads keeps a mailbox from being changed in its place.
         self.reading = None;
-        if let Some(maildrop) = &mut self.maildrop {
-            maildrop.mailbox = None;
-        }
         let answer = if numbers.is_empty() {
             Answer::Accept
         } else {
-            self.remove(numbers)
+            self.remove(numbers, true)
         };
         // Before the reply: who hears it may come again at once.
         self.maildrop = None;
@@ -316,7 +312,7 @@ impl Owner<Session> for Clerk {
             Question::UniqueIds(numbers) => self.unique_ids(&numbers),
             Question::Read(number) => self.read(number),
             Question::ReadOn => self.read_on(),
-            Question::Remove(number) => self.remove(&[number]),
+            Question::Remove(number) => self.remove(&[number], false),
             Question::Close(numbers) => self.close(&numbers),
             Question::Recipient(name) => self.recipient(&name),
             Question::Text(letter) => self.text(&letter),
@@ -354,11 +350,29 @@ impl Owner<Session> for Clerk {
 
 impl Maildrop {
     /// Removes messages, durably. Gives those that are not there.
-    fn remove(&mut self, store: &dyn Store, numbers: &[usize]) -> Result<Vec<usize>, StoreError> {
-        let now: Vec<usize> = numbers
-            .iter()
-            .map(|&number| self.number_now(number))
-            .collect();
+    fn remove(
+        &mut self,
+        store: &dyn Store,
+        numbers: &[usize],
+        is_over: bool,
+    ) -> Result<Vec<usize>, StoreError> {
+        let Some(mailbox) = &self.mailbox else {
+            return Ok(numbers.to_vec());
+        };
+        let now = numbers.iter().map(|&number| {
+            let seen = mailbox.seen(number)?;
+            Some(Seen {
+                number: self.number_now(number),
+                ..seen
+            })
+        });
+        let Some(now) = now.collect::<Option<Vec<Seen>>>() else {
+            return Ok(numbers.to_vec());
+        };
+        if is_over {
+            // Who reads keeps a mailbox from being changed in its place.
+            self.mailbox = None;
+        }
         let missing = store.expunge(&self.user, &now)?;
         if missing.is_empty() {
             self.removed.extend_from_slice(numbers);

@@ -772,14 +772,32 @@ fn lab_is_announced_by_a_warning_and_port() {
     });
 }
 
+/// A number may come to another message: by hand, or where one was seen that could not be stored for
+/// all its recipients.
+#[test]
+fn only_a_message_that_was_seen_is_deleted() {
+    let (sandbox, server) = andrew(&[&note("one\n")]);
+    let other = sandbox.mailbox("Andrew").replace("one", "two");
+    let mut pop = login(&server);
+    pop.ask("DELE 1", "+OK");
+    fs::write(sandbox.path("Andrew/mymailbox.mail"), &other).unwrap();
+    pop.ask("QUIT", "-ERR");
+    assert_eq!(sandbox.mailbox("Andrew"), other);
+}
+
 /// Numbers of an open session must stay what they are.
 #[test]
 fn mailbox_delete_waits_until_the_session_is_over() {
     let (sandbox, server) = served(&[], &[]);
     server.deliver("a@b.example", &["andrew@localhost"], "Subject: x\n\nhi\n");
     let mut pop = login(&server);
-    let refused = sandbox.run(&["mailbox", "delete", "Andrew", "1"], "");
-    refused.code(75);
+    for refused in [
+        &["mailbox", "delete", "Andrew", "1"],
+        &["users", "remove", "Andrew", "--with-mail"],
+    ] {
+        let output = sandbox.run(refused, "").code(75).stdout("");
+        assert!(output.stderr.contains("mail client"), "{output:?}");
+    }
     pop.ask("RETR 1", "+OK");
     pop.text();
     pop.quit();
