@@ -154,7 +154,16 @@ pub enum TaskError {
 }
 
 /// A lock between processes, held until it is dropped or the process ends.
-pub trait Lock: Send + Sync + fmt::Debug {}
+pub trait Lock: Send + Sync + fmt::Debug {
+    /// Says to others that the holder is in the middle of something, or that it is at rest again as it
+    /// was when it took the lock ([`Disk::is_held_at_rest`]). What was said outlives the holder for as
+    /// long as the lock does: a process that dies lets go of one lock after the other.
+    ///
+    /// # Errors
+    ///
+    /// As the system reports them.
+    fn set_at_rest(&self, is_at_rest: bool) -> io::Result<()>;
+}
 
 /// A directory that holds the mail: the root of all paths given here.
 pub trait Disk: Send + Sync + fmt::Debug {
@@ -235,6 +244,14 @@ pub trait Disk: Send + Sync + fmt::Debug {
     ///
     /// As the system reports them.
     fn lock(&self, path: &Path, wait: bool) -> io::Result<Option<Box<dyn Lock>>>;
+
+    /// Whether somebody holds the lock of that name and is not in the middle of something. The caller
+    /// holds a lock that whoever takes this one, or says so, has to hold too.
+    ///
+    /// # Errors
+    ///
+    /// As the system reports them.
+    fn is_held_at_rest(&self, path: &Path) -> io::Result<bool>;
 
     /// For messages to a person: the path with its root.
     fn show(&self, path: &Path) -> PathBuf;

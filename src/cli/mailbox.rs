@@ -310,7 +310,7 @@ impl Root {
 
     fn delete(&self, args: &DeleteArgs, out: &mut Output) -> Result<(), Failure> {
         let (store, user) = self.user(&args.name)?;
-        let _lock = maildrop_lock(&store, &user)?;
+        let _lock = maildrop_lock(store, &user)?;
         let messages: Vec<Seen> = {
             // Who reads keeps a mailbox from being changed in its place.
             let mailbox = store.open(&user)?;

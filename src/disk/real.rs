@@ -249,8 +249,17 @@ impl Disk for RealDisk {
             FlockOperation::NonBlockingLockExclusive
         };
         match retry(|| fs::flock(&file, operation)) {
-            Ok(()) => Ok(Some(Box::new(RealLock { _file: file }))),
+            Ok(()) => Ok(Some(Box::new(RealLock(file)))),
             Err(Errno::WOULDBLOCK) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn is_held_at_rest(&self, path: &Path) -> io::Result<bool> {
+        let file = self.open_or_make(path, Open::Write)?;
+        match retry(|| fs::flock(&file, FlockOperation::NonBlockingLockShared)) {
+            Ok(()) => Ok(false),
+            Err(Errno::WOULDBLOCK) => Ok(true),
             Err(error) => Err(error.into()),
         }
     }
@@ -352,11 +361,19 @@ impl File for RealFile {
 
 /// The open file description holds the lock: it goes when the process goes, however it ends.
 #[derive(Debug)]
-struct RealLock {
-    _file: OwnedFd,
-}
+struct RealLock(OwnedFd);
 
-impl Lock for RealLock {}
+impl Lock for RealLock {
+    /// Who is at rest holds the lock alone, who is not would share it.
+    fn set_at_rest(&self, is_at_rest: bool) -> io::Result<()> {
+        let operation = if is_at_rest {
+            FlockOperation::LockExclusive
+        } else {
+            FlockOperation::LockShared
+        };
+        Ok(retry(|| fs::flock(&self.0, operation))?)
+    }
+}
 
 /// Gives what root has made in a directory to the directory's owner and group.
 fn give_away(directory: BorrowedFd<'_>, made: BorrowedFd<'_>) -> io::Result<()> {

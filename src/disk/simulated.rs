@@ -34,7 +34,8 @@ struct State {
     names: Names,
     durable_names: Names,
     files: Vec<Content>,
-    locks: BTreeSet<PathBuf>,
+    /// The locks that are held, and whether their holder is at rest.
+    locks: BTreeMap<PathBuf, bool>,
     /// Changes so far.
     operations: u64,
     /// The operation at which the power goes.
@@ -130,6 +131,17 @@ impl SimulatedDisk {
         Self {
             state: Arc::new(Mutex::new(next)),
         }
+    }
+
+    /// Gives the disk as somebody finds it who has waited for this lock, when a process that is killed
+    /// has let go of it and not yet of the others.
+    #[must_use]
+    pub fn dying(&self, released: &Path) -> Self {
+        let disk = self.restart(Cut::Keep);
+        let mut locks = self.state().locks.clone();
+        locks.remove(released);
+        disk.state().locks = locks;
+        disk
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -366,7 +378,8 @@ impl Disk for SimulatedDisk {
         loop {
             let mut state = self.state();
             state.is_on()?;
-            if state.locks.insert(path.to_owned()) {
+            if !state.locks.contains_key(path) {
+                state.locks.insert(path.to_owned(), true);
                 break;
             }
             drop(state);
@@ -381,6 +394,12 @@ impl Disk for SimulatedDisk {
         })))
     }
 
+    fn is_held_at_rest(&self, path: &Path) -> io::Result<bool> {
+        let state = self.state();
+        state.is_on()?;
+        Ok(state.locks.get(path) == Some(&true))
+    }
+
     fn show(&self, path: &Path) -> PathBuf {
         path.to_owned()
     }
@@ -392,7 +411,14 @@ struct SimulatedLock {
     path: PathBuf,
 }
 
-impl Lock for SimulatedLock {}
+impl Lock for SimulatedLock {
+    fn set_at_rest(&self, is_at_rest: bool) -> io::Result<()> {
+        let mut state = self.disk.state();
+        state.is_on()?;
+        state.locks.insert(self.path.clone(), is_at_rest);
+        Ok(())
+    }
+}
 
 impl Drop for SimulatedLock {
     fn drop(&mut self) {

@@ -18,7 +18,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::disk::{Disk, File, Glance, Open, Task, TaskError};
+use crate::disk::{Disk, File, Glance, Lock, Open, Task, TaskError};
 
 use super::AppendError;
 use super::checkpoint::{Checkpointer, Due};
@@ -119,6 +119,10 @@ pub struct Committer {
     batch: u64,
     /// What is about to be written to the journal.
     frames: Vec<u8>,
+    /// The lock of the server that commits here.
+    server_lock: Option<Arc<dyn Lock>>,
+    /// Something of a refused message may be left behind what counts.
+    may_have_excess: bool,
 }
 
 #[derive(Debug)]
@@ -208,7 +212,16 @@ impl Committer {
             findings: Vec::new(),
             batch: 0,
             frames: Vec::new(),
+            server_lock: None,
+            may_have_excess: false,
         }
+    }
+
+    /// Commits for the server that has this lock, and tells others there when a batch is half done.
+    #[must_use]
+    pub fn of_server(mut self, server_lock: Arc<dyn Lock>) -> Self {
+        self.server_lock = Some(server_lock);
+        self
     }
 
     /// Things that a person should hear of, since the last call.
@@ -222,9 +235,26 @@ impl Committer {
             Ok(lock) => lock,
             Err(error) => return refuse_all(jobs, &error),
         };
-        let outcomes = self.commit_locked(jobs);
+        let outcomes = match self.set_at_rest(false) {
+            Ok(()) => self.commit_locked(jobs),
+            Err(error) => refuse_all(jobs, &error),
+        };
+        if self.may_have_excess {
+            self.may_have_excess = self.mailboxes.values().any(|mailbox| mailbox.has_excess);
+        }
+        if !self.is_broken && !self.may_have_excess {
+            // Others take what is behind the journal for half done, as long as they are not told so.
+            self.set_at_rest(true).unwrap_or_default();
+        }
         drop(lock);
         outcomes
+    }
+
+    fn set_at_rest(&self, is_at_rest: bool) -> io::Result<()> {
+        match &self.server_lock {
+            Some(lock) => lock.set_at_rest(is_at_rest),
+            None => Ok(()),
+        }
     }
 
     /// Syncs everything and removes the journal: a clean end.
@@ -748,9 +778,8 @@ impl Committer {
         for user in changed {
             // If that fails, it is tried again before the next message for this mailbox; the others
             // need not wait for it.
-            self.mailbox(&user)
-                .and_then(KnownMailbox::cut_back)
-                .unwrap_or_default();
+            let cut = self.mailbox(&user).and_then(KnownMailbox::cut_back);
+            self.may_have_excess |= cut.is_err();
         }
     }
 

@@ -74,7 +74,7 @@ pub struct FileStore {
     disk: Arc<dyn Disk>,
     /// The thread that commits; `None` in a program that only visits.
     committer: Mutex<Option<Commits>>,
-    server_lock: Option<Box<dyn Lock>>,
+    server_lock: Option<Arc<dyn Lock>>,
     rooms: Rooms,
 }
 
@@ -137,9 +137,13 @@ impl FileStore {
             };
             let _lock = lock(WRITE_LOCK_NAME, true)?;
             let server_lock = lock(SERVER_LOCK_NAME, false)?;
-            let server_lock = server_lock.ok_or_else(|| StoreError::InUse {
-                root: disk.show(root).display().to_string(),
-            })?;
+            let server_lock: Arc<dyn Lock> = match server_lock {
+                Some(server_lock) => server_lock.into(),
+                None => {
+                    let root = disk.show(root).display().to_string();
+                    return Err(StoreError::InUse { root });
+                }
+            };
             for finding in recovery::recover(&*disk, Tail::Doubtful).map_err(error)? {
                 report(&finding);
             }
@@ -157,7 +161,8 @@ impl FileStore {
             in_background: true,
         };
         let desk = Arc::new(Mutex::new(Desk {
-            committer: Committer::new(Arc::clone(&disk), settings),
+            committer: Committer::new(Arc::clone(&disk), settings)
+                .of_server(Arc::clone(&server_lock)),
             report,
             lasted: Duration::MAX,
         }));
@@ -216,13 +221,11 @@ impl FileStore {
     /// Whether octets behind the last committed record may be a crash's, while the write lock is
     /// held.
     fn tail(&self) -> io::Result<Tail> {
-        let is_served = self.server_lock.is_some()
-            || self
-                .disk
-                .lock(Path::new(SERVER_LOCK_NAME), false)
-                .map_err(about(Path::new(SERVER_LOCK_NAME)))?
-                .is_none();
-        Ok(if is_served {
+        let lock = Path::new(SERVER_LOCK_NAME);
+        // A server that was killed in the middle of a batch may hold this lock a moment longer than the
+        // write lock.
+        let is_at_rest = self.disk.is_held_at_rest(lock).map_err(about(lock))?;
+        Ok(if is_at_rest {
             Tail::KeepWhole
         } else {
             Tail::Doubtful

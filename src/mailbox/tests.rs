@@ -6,11 +6,11 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, mpsc};
 
 use crate::address::ReversePath;
-use crate::disk::{self, Cut, Disk, File, Open, RealDisk, SimulatedDisk};
+use crate::disk::{self, Cut, Disk, File, Lock, Open, RealDisk, SimulatedDisk};
 use crate::user::UserName;
 
 use super::commit::{Committer, DIRECT_OCTETS_MIN, Job, JobRecord, Settings};
-use super::file::{FileStore, mailbox_path};
+use super::file::{FileStore, SERVER_LOCK_NAME, WRITE_LOCK_NAME, mailbox_path};
 use super::format::Span;
 use super::index::{self, Entry};
 use super::journal::PART_OCTETS_MAX;
@@ -172,11 +172,11 @@ fn messages(store: &dyn Store, name: &str) -> Vec<String> {
 /// What is seen under these numbers; nothing that is there, where there is nothing.
 fn seen(store: &dyn Store, name: &str, numbers: &[usize]) -> Vec<Seen> {
     let mailbox = store.open(&user(name)).unwrap();
-    let none = |number| Seen { number, hash: 0 };
-    numbers
-        .iter()
-        .map(|&number| mailbox.seen(number).unwrap_or(none(number)))
-        .collect()
+    let seen = |&number| {
+        let none = Seen { number, hash: 0 };
+        mailbox.seen(number).unwrap_or(none)
+    };
+    numbers.iter().map(seen).collect()
 }
 
 /// Removes messages by number; gives those that are not there.
@@ -577,6 +577,36 @@ fn cut_at(operation: u64, settings: Settings) {
         let disk: Arc<dyn Disk> = Arc::new(again.clone());
         let outcome = Committer::new(disk, SETTINGS[0]).commit(&[job("9.9", false, true)]);
         assert_eq!(outcome, [Ok(())], "{when}");
+    }
+}
+
+/// Whoever waited for the write lock may have it before a server that is killed has let go of its own.
+#[test]
+fn whoever_comes_while_the_server_dies_keeps_nothing_half_done() {
+    let server_lock = Path::new(SERVER_LOCK_NAME);
+    for operation in 1.. {
+        let disk = SimulatedDisk::default();
+        let shared: Arc<dyn Disk> = Arc::new(disk.clone());
+        let lock: Arc<dyn Lock> = shared.lock(server_lock, false).unwrap().unwrap().into();
+        let mut committer = Committer::new(shared, SETTINGS[0]).of_server(lock);
+        let mut acknowledged = vec!["0.0".to_owned()];
+        assert_eq!(committer.commit(&[job("0.0", false, true)]), [Ok(())]);
+        assert!(disk.is_held_at_rest(server_lock).unwrap());
+        disk.cut_at(disk.operations() + operation);
+        let outcomes = committer.commit(&[job("1.0", false, true), job("3.0", true, true)]);
+        let after = disk.dying(Path::new(WRITE_LOCK_NAME));
+        let visitor = FileStore::visit(Arc::new(after.clone()));
+        visitor.create(&user("Carlos")).unwrap();
+        let open = ["1.0".to_owned(), "3.0".to_owned()];
+        let is_done = outcomes == [Ok(()), Ok(())];
+        if is_done {
+            acknowledged.extend(open.clone());
+        }
+        check(&after, &acknowledged, &open, &format!("cut at {operation}"));
+        if is_done {
+            assert!(operation > 5, "{operation}");
+            return;
+        }
     }
 }
 
