@@ -307,25 +307,59 @@ pub fn remove_if_there(disk: &dyn Disk, path: &Path) -> io::Result<()> {
 /// As the system reports them; the old content is then untouched, unless only the last sync of
 /// the directory failed.
 pub fn replace(disk: &dyn Disk, path: &Path, octets: &[u8]) -> io::Result<()> {
-    let directory = path.parent().unwrap_or_else(|| Path::new(""));
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let beside = directory.join(format!(".minismtp.{name}.new"));
-    remove_if_there(disk, &beside)?;
-    let written = (|| {
-        let file = disk.open(&beside, Open::New)?;
-        if let Some(old) = disk.status(path)? {
-            file.set_access(&old)?;
-        }
-        file.write_at(octets, 0)?;
-        file.sync()?;
-        disk.rename(&beside, path)
-    })();
-    if written.is_err() {
+    let replaced = prepare(disk, path, octets).and_then(|()| disk.rename(&beside(path), path));
+    if replaced.is_err() {
         // Nothing refers to it; the error that is told is the first one.
-        drop(disk.remove(&beside));
+        drop(disk.remove(&beside(path)));
     }
-    written?;
-    disk.sync_directory(directory)
+    replaced?;
+    disk.sync_directory(directory_of(path))
+}
+
+/// The first half of [`replace`]: what is to be a file's content is durable beside it.
+///
+/// # Errors
+///
+/// As the system reports them; something of it may be left there.
+pub fn prepare(disk: &dyn Disk, path: &Path, octets: &[u8]) -> io::Result<()> {
+    remove_if_there(disk, &beside(path))?;
+    let file = disk.open(&beside(path), Open::New)?;
+    if let Some(old) = disk.status(path)? {
+        file.set_access(&old)?;
+    }
+    file.write_at(octets, 0)?;
+    file.sync()
+}
+
+/// The second half of [`replace`], where there is anything prepared.
+///
+/// # Errors
+///
+/// As the system reports them.
+pub fn put_in_place(disk: &dyn Disk, path: &Path) -> io::Result<()> {
+    if disk.status(&beside(path))?.is_some() {
+        disk.rename(&beside(path), path)?;
+        disk.sync_directory(directory_of(path))?;
+    }
+    Ok(())
+}
+
+/// Takes back what was prepared.
+///
+/// # Errors
+///
+/// As the system reports them.
+pub fn withdraw(disk: &dyn Disk, path: &Path) -> io::Result<()> {
+    remove_if_there(disk, &beside(path))
+}
+
+fn beside(path: &Path) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    directory_of(path).join(format!(".minismtp.{name}.new"))
+}
+
+fn directory_of(path: &Path) -> &Path {
+    path.parent().unwrap_or_else(|| Path::new(""))
 }
 
 /// What stands at a path is no regular file.

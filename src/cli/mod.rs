@@ -9,8 +9,10 @@ use std::ffi::OsString;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::{ArgAction, ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use rustix::process::Signal;
 
 use report::{ExitStatus, Failure, Output};
 use root::Root;
@@ -108,6 +110,7 @@ pub fn main() -> ExitCode {
         Ok(cli) => {
             let mut out = Output::standard(color, cli.global.quiet);
             install_panic_hook(&out);
+            survive_file_size_limit();
             guarded(&mut out, |out| run(&cli, out)).into()
         }
         Err(error) => {
@@ -134,6 +137,14 @@ fn run(cli: &Cli, out: &mut Output) -> Result<(), Failure> {
         Command::Completions(args) => completions::run(args, out),
         Command::Man(args) => man::run(args, out),
     }
+}
+
+/// Has a file that may grow no more (`ulimit -f`) be an error of the one who writes, as a full disk is,
+/// and not the end of the program.
+fn survive_file_size_limit() {
+    let signal = Signal::XFSZ.as_raw();
+    // Where it cannot be had, the limit is as deadly as it was.
+    drop(signal_hook::flag::register(signal, Arc::default()));
 }
 
 fn parse(arguments: &[OsString], color: ColorChoice) -> Result<Cli, clap::Error> {

@@ -21,8 +21,9 @@ use crate::user::UserName;
 use super::commit::{Committer, Job, JobRecord, Settings};
 use super::format::{Lines, Record, Span, Summary};
 use super::heads::Heads;
+use super::ids;
 use super::index::{Entry, MessageReader};
-use super::journal::PART_OCTETS_MAX;
+use super::journal::{self, PART_OCTETS_MAX};
 use super::recovery::{self, Tail};
 use super::spool::{Rooms, SPOOL_PREFIX, Spool};
 use super::table::{self, Table};
@@ -274,26 +275,33 @@ impl FileStore {
             Ok(())
         })?;
         table::set_aside(disk, directory)?;
-        removed.write(disk, directory)?;
-
         let cut = gone.first().map_or(0, |entry| entry.span.offset);
         let spans = kept.iter().map(|at| Ok(entry(*at)?.span));
         let spans = runs(spans.collect::<io::Result<Vec<Span>>>()?);
         let behind: u64 = spans.iter().map(|span| span.octets).sum();
-        if behind == 0 {
-            // Only the end goes: nothing has to be written anew.
-            file.truncate(cut)?;
-            file.sync()?;
-        } else if behind < cut / TAIL_PAYS && file.take_over()? {
-            tail::replace(disk, user.as_str(), &*file, cut, &spans)?;
-        } else {
-            let before = Span {
-                offset: 0,
-                octets: cut,
-            };
-            let spans: Vec<Span> = [before].into_iter().chain(spans).collect();
-            self.replace_by(path, &*file, &status, &spans)?;
+        removed.prepare(disk, directory)?;
+        let replaced = (|| {
+            if behind == 0 {
+                // Only the end goes: nothing has to be written anew.
+                file.truncate(cut)?;
+                file.sync()
+            } else if behind < cut / TAIL_PAYS && file.take_over()? {
+                tail::replace(disk, user.as_str(), &*file, cut, &spans)
+            } else {
+                let before = Span {
+                    offset: 0,
+                    octets: cut,
+                };
+                let spans: Vec<Span> = [before].into_iter().chain(spans).collect();
+                self.replace_by(path, &*file, &status, &spans)
+            }
+        })();
+        if replaced.is_err() && !journal::exists(disk).unwrap_or(true) {
+            // Unless the journal has it done yet.
+            ids::withdraw(disk, directory).unwrap_or_default();
         }
+        replaced?;
+        ids::put_in_place(disk, directory)?;
         let stored = table.stored_before(first - 1).unwrap_or_default();
         let indexed = match (stored, disk.status(path).unwrap_or_default()) {
             (Some((count, end)), Some(status)) => {

@@ -100,12 +100,13 @@ impl Removed {
         Ok(())
     }
 
-    /// Replaces the file of a user's directory.
+    /// Prepares what is to replace the file of a user's directory once the records are gone
+    /// ([`put_in_place`]): names of messages that stay must not change if they are not.
     ///
     /// # Errors
     ///
     /// As the disk reports them.
-    pub fn write(&self, disk: &dyn Disk, directory: &Path) -> io::Result<()> {
+    pub fn prepare(&self, disk: &dyn Disk, directory: &Path) -> io::Result<()> {
         let mut text = String::new();
         for (hash, copies) in &self.copies {
             for (copy, time) in copies {
@@ -113,8 +114,27 @@ impl Removed {
             }
         }
         let path = path(directory);
-        disk::replace(disk, &path, text.as_bytes()).map_err(about(&path))
+        disk::prepare(disk, &path, text.as_bytes()).map_err(about(&path))
     }
+}
+
+/// The records are gone: what was prepared counts.
+///
+/// # Errors
+///
+/// As the disk reports them.
+pub fn put_in_place(disk: &dyn Disk, directory: &Path) -> io::Result<()> {
+    let path = path(directory);
+    disk::put_in_place(disk, &path).map_err(about(&path))
+}
+
+/// The records are not gone.
+///
+/// # Errors
+///
+/// As the disk reports them.
+pub fn withdraw(disk: &dyn Disk, directory: &Path) -> io::Result<()> {
+    disk::withdraw(disk, &path(directory))
 }
 
 fn path(directory: &Path) -> PathBuf {

@@ -5,7 +5,8 @@
 //!
 //! 1. what is kept of the end is written to a file beside the mailbox and synced;
 //! 2. a journal with a [`Tail`] is synced: now the messages are deleted;
-//! 3. the end is copied into the mailbox, which is cut behind it and synced;
+//! 3. the end is copied into the mailbox, which is cut behind it and synced, and the names of what
+//!    is gone are put in place;
 //! 4. the journal is removed, then the file.
 //!
 //! A crash before the second step leaves a file that nobody needs; one after it has the third step
@@ -19,6 +20,7 @@ use crate::disk::{Disk, File, Open, remove_if_there};
 
 use super::file::{copy_span, mailbox_path};
 use super::format::Span;
+use super::ids;
 use super::journal::{self, Entry, Journal, Tail};
 
 const TAIL_NAME: &str = ".minismtp.mymailbox.tail";
@@ -99,7 +101,8 @@ pub fn apply(disk: &dyn Disk, tail: &Tail) -> io::Result<()> {
         Ok(())
     })?;
     file.truncate(at)?;
-    file.sync()
+    file.sync()?;
+    ids::put_in_place(disk, Path::new(&tail.user))
 }
 
 /// Whether somebody has died while a mailbox got a new end, or is at it.
