@@ -164,7 +164,7 @@ Register-ArgumentCompleter -Native -CommandName 'minismtp' -ScriptBlock {
         'minismtp;users;remove' {
             [CompletionResult]::new('--root', '--root', [CompletionResultType]::ParameterName, 'The mail root: the directory that holds `logincred.txt` and the mailboxes')
             [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'When to use colors; `auto` is on a terminal, unless `NO_COLOR` is set')
-            [CompletionResult]::new('--with-mail', '--with-mail', [CompletionResultType]::ParameterName, 'Remove the mailbox too, with all mail in it')
+            [CompletionResult]::new('--with-mail', '--with-mail', [CompletionResultType]::ParameterName, 'Remove the mailbox too, with all mail in it, unless a mail client has it open')
             [CompletionResult]::new('-v', '-v', [CompletionResultType]::ParameterName, 'Tell more on standard error; twice, still more')
             [CompletionResult]::new('--verbose', '--verbose', [CompletionResultType]::ParameterName, 'Tell more on standard error; twice, still more')
             [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'Print only results and errors')

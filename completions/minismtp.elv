@@ -154,7 +154,7 @@ set edit:completion:arg-completer[minismtp] = {|@words|
         &'minismtp;users;remove'= {
             cand --root 'The mail root: the directory that holds `logincred.txt` and the mailboxes'
             cand --color 'When to use colors; `auto` is on a terminal, unless `NO_COLOR` is set'
-            cand --with-mail 'Remove the mailbox too, with all mail in it'
+            cand --with-mail 'Remove the mailbox too, with all mail in it, unless a mail client has it open'
             cand -v 'Tell more on standard error; twice, still more'
             cand --verbose 'Tell more on standard error; twice, still more'
             cand -q 'Print only results and errors'

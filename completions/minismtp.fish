@@ -144,7 +144,7 @@ complete -c minismtp -n "__fish_minismtp_using_subcommand users; and __fish_seen
 complete -c minismtp -n "__fish_minismtp_using_subcommand users; and __fish_seen_subcommand_from remove" -l color -d 'When to use colors; `auto` is on a terminal, unless `NO_COLOR` is set' -r -f -a "auto\t''
 always\t''
 never\t''"
-complete -c minismtp -n "__fish_minismtp_using_subcommand users; and __fish_seen_subcommand_from remove" -l with-mail -d 'Remove the mailbox too, with all mail in it'
+complete -c minismtp -n "__fish_minismtp_using_subcommand users; and __fish_seen_subcommand_from remove" -l with-mail -d 'Remove the mailbox too, with all mail in it, unless a mail client has it open'
 complete -c minismtp -n "__fish_minismtp_using_subcommand users; and __fish_seen_subcommand_from remove" -s v -l verbose -d 'Tell more on standard error; twice, still more'
 complete -c minismtp -n "__fish_minismtp_using_subcommand users; and __fish_seen_subcommand_from remove" -s q -l quiet -d 'Print only results and errors'
 complete -c minismtp -n "__fish_minismtp_using_subcommand users; and __fish_seen_subcommand_from remove" -s h -l help -d 'Print help (see more with \'--help\')'

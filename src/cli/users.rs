@@ -86,7 +86,7 @@ Examples:
         #[command(flatten)]
         name: Name,
 
-        /// Remove the mailbox too, with all mail in it
+        /// Remove the mailbox too, with all mail in it, unless a mail client has it open
         #[arg(long)]
         with_mail: bool,
     },

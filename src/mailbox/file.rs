@@ -233,6 +233,27 @@ impl FileStore {
         })
     }
 
+    /// Opens a mailbox and keeps it from being changed in its place.
+    fn keep(&self, path: &Path, directory: &Path) -> io::Result<Option<Box<dyn File>>> {
+        let mut is_mended = false;
+        loop {
+            let file = match self.disk.open(path, Open::Read) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+                file => file?,
+            };
+            file.keep()?;
+            // Only now is nobody at it any more.
+            if is_mended || !tail::is_left_over(&*self.disk, directory).unwrap_or(false) {
+                return Ok(Some(file));
+            }
+            drop(file);
+            // Somebody died while the mailbox got a new end. What cannot be mended here can still be
+            // read.
+            drop(self.change(path, || tail::remove_leftover(&*self.disk, directory)));
+            is_mended = true;
+        }
+    }
+
     /// Removes records; gives back the numbers under which there is none, or another.
     fn remove_records(&self, user: &UserName, messages: &[Seen]) -> io::Result<Vec<usize>> {
         let (disk, directory) = (&*self.disk, Path::new(user.as_str()));
@@ -454,17 +475,10 @@ impl Store for FileStore {
     fn open(&self, user: &UserName) -> Result<Box<dyn Mailbox>, StoreError> {
         let path = mailbox_path(user.as_str());
         let directory = Path::new(user.as_str());
-        if tail::is_left_over(&*self.disk, directory).unwrap_or(false) {
-            // Somebody died while the mailbox got a new end, or is at it now. What cannot be mended
-            // here can still be read.
-            drop(self.change(&path, || tail::remove_leftover(&*self.disk, directory)));
-        }
         let opened = (|| {
-            let file = match self.disk.open(&path, Open::Read) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-                file => file?,
+            let Some(file) = self.keep(&path, directory)? else {
+                return Ok(None);
             };
-            file.keep()?;
             let table = Table::open(&*self.disk, directory, &*file)?;
             let torn_octets = file.status()?.octets.saturating_sub(table.end()?);
             Ok(Some(Opened {

@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 
 use crate::disk::{Disk, File, Open, remove_if_there};
 
-use super::file::{copy_span, mailbox_path};
+use super::file::{about, copy_span, mailbox_path};
 use super::format::Span;
 use super::ids;
 use super::journal::{self, Entry, Journal, Tail};
@@ -89,7 +89,8 @@ pub fn apply(disk: &dyn Disk, tail: &Tail) -> io::Result<()> {
         return Ok(());
     }
     let file = disk.open(&path, Open::Write)?;
-    let beside = disk.open(&Path::new(&tail.user).join(TAIL_NAME), Open::Read)?;
+    let beside = self::path(Path::new(&tail.user));
+    let beside = disk.open(&beside, Open::Read).map_err(about(&beside))?;
     let whole = Span {
         offset: 0,
         octets: tail.octets,
