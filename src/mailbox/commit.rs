@@ -243,7 +243,7 @@ impl Committer {
             self.may_have_excess = self.mailboxes.values().any(|mailbox| mailbox.has_excess);
         }
         if !self.is_broken && !self.may_have_excess {
-            // Others take what is behind the journal for half done, as long as they are not told so.
+            // Where it cannot be said, others take whatever is behind the journal for half done.
             self.set_at_rest(true).unwrap_or_default();
         }
         drop(lock);
