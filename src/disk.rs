@@ -307,12 +307,13 @@ pub fn remove_if_there(disk: &dyn Disk, path: &Path) -> io::Result<()> {
 /// As the system reports them; the old content is then untouched, unless only the last sync of
 /// the directory failed.
 pub fn replace(disk: &dyn Disk, path: &Path, octets: &[u8]) -> io::Result<()> {
-    let replaced = prepare(disk, path, octets).and_then(|()| disk.rename(&beside(path), path));
-    if replaced.is_err() {
+    prepare(disk, path, octets)?;
+    let renamed = disk.rename(&beside(path), path);
+    if renamed.is_err() {
         // Nothing refers to it; the error that is told is the first one.
-        drop(disk.remove(&beside(path)));
+        withdraw(disk, path).unwrap_or_default();
     }
-    replaced?;
+    renamed?;
     disk.sync_directory(directory_of(path))
 }
 
@@ -320,15 +321,21 @@ pub fn replace(disk: &dyn Disk, path: &Path, octets: &[u8]) -> io::Result<()> {
 ///
 /// # Errors
 ///
-/// As the system reports them; something of it may be left there.
+/// As the system reports them; nothing of it is left there then.
 pub fn prepare(disk: &dyn Disk, path: &Path, octets: &[u8]) -> io::Result<()> {
-    remove_if_there(disk, &beside(path))?;
-    let file = disk.open(&beside(path), Open::New)?;
-    if let Some(old) = disk.status(path)? {
-        file.set_access(&old)?;
+    withdraw(disk, path)?;
+    let written = (|| {
+        let file = disk.open(&beside(path), Open::New)?;
+        if let Some(old) = disk.status(path)? {
+            file.set_access(&old)?;
+        }
+        file.write_at(octets, 0)?;
+        file.sync()
+    })();
+    if written.is_err() {
+        withdraw(disk, path).unwrap_or_default();
     }
-    file.write_at(octets, 0)?;
-    file.sync()
+    written
 }
 
 /// The second half of [`replace`], where there is anything prepared.
@@ -358,7 +365,9 @@ fn beside(path: &Path) -> PathBuf {
     directory_of(path).join(format!(".minismtp.{name}.new"))
 }
 
-fn directory_of(path: &Path) -> &Path {
+/// The directory that a path is in, as paths are given here: the root is empty.
+#[must_use]
+pub fn directory_of(path: &Path) -> &Path {
     path.parent().unwrap_or_else(|| Path::new(""))
 }
 

@@ -9,7 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::{Disk, File, Lock, Open, Status, not_a_directory};
+use super::{Disk, File, Lock, Open, Status, directory_of, not_a_directory};
 
 /// A disk in memory. Clones are the same disk.
 #[derive(Clone, Debug, Default)]
@@ -185,7 +185,7 @@ impl State {
     }
 
     fn check_directory(&self, path: &Path) -> io::Result<()> {
-        let directory = path.parent().unwrap_or_else(|| Path::new(""));
+        let directory = directory_of(path);
         if directory == Path::new("") || self.names.directories.contains(directory) {
             return Ok(());
         }

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::disk::{Disk, File, Lock, Open, Status, remove_if_there};
+use crate::disk::{Disk, File, Lock, Open, Status, directory_of, remove_if_there};
 use crate::user::UserName;
 
 use super::commit::{Committer, Job, JobRecord, Settings};
@@ -138,13 +138,9 @@ impl FileStore {
             };
             let _lock = lock(WRITE_LOCK_NAME, true)?;
             let server_lock = lock(SERVER_LOCK_NAME, false)?;
-            let server_lock: Arc<dyn Lock> = match server_lock {
-                Some(server_lock) => server_lock.into(),
-                None => {
-                    let root = disk.show(root).display().to_string();
-                    return Err(StoreError::InUse { root });
-                }
-            };
+            let server_lock = server_lock.ok_or_else(|| StoreError::InUse {
+                root: disk.show(root).display().to_string(),
+            })?;
             for finding in recovery::recover(&*disk, Tail::Doubtful).map_err(error)? {
                 report(&finding);
             }
@@ -153,7 +149,7 @@ impl FileStore {
                     disk.remove(Path::new(&name)).map_err(error)?;
                 }
             }
-            server_lock
+            Arc::<dyn Lock>::from(server_lock)
         };
         let (queue, batches) = channel();
         let settings = Settings {
@@ -345,7 +341,7 @@ impl FileStore {
         kept: &[usize],
         entry: impl Fn(usize) -> io::Result<Entry>,
     ) -> io::Result<()> {
-        let directory = path.parent().unwrap_or_else(|| Path::new(""));
+        let directory = directory_of(path);
         let count = before + kept.len();
         let Some(status) = self
             .disk
@@ -374,7 +370,7 @@ impl FileStore {
         status: &Status,
         kept: &[Span],
     ) -> io::Result<()> {
-        let directory = path.parent().unwrap_or_else(|| Path::new(""));
+        let directory = directory_of(path);
         let beside = directory.join(".minismtp.mymailbox.new");
         remove_if_there(&*self.disk, &beside)?;
         let new = self.disk.open(&beside, Open::New)?;

@@ -11,7 +11,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use crate::clock;
-use crate::disk::{Disk, File, Open};
+use crate::disk::{Disk, File, Open, directory_of};
 
 use super::file::mailbox_path;
 use super::format;
@@ -115,7 +115,7 @@ fn recover_mailbox(
         }
     }
     // A killed run may have left names that are visible and not durable.
-    disk.sync_directory(path.parent().unwrap_or_else(|| Path::new("")))
+    disk.sync_directory(directory_of(path))
 }
 
 /// Writes what the journal holds, and sets aside what lies behind it.
@@ -181,7 +181,7 @@ fn keep_copy(
     file: &dyn File,
     part: Range<u64>,
 ) -> io::Result<PathBuf> {
-    let directory = path.parent().unwrap_or_else(|| Path::new(""));
+    let directory = directory_of(path);
     let (name, copy) = torn_file(disk, directory)?;
     let copied = copy_from(file, part.start, part.end, &*copy).and_then(|()| copy.sync());
     if copied.is_err() {
@@ -315,7 +315,7 @@ impl Plan<'_> {
 
     /// Keeps the records, which have lost their place, in a file of their own.
     fn keep_beside(&self, disk: &dyn Disk, path: &Path) -> io::Result<PathBuf> {
-        let directory = path.parent().unwrap_or_else(|| Path::new(""));
+        let directory = directory_of(path);
         let (name, file) = torn_file(disk, directory)?;
         disk.sync_directory(directory)?;
         let octets: Vec<u8> = self

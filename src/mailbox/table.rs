@@ -20,7 +20,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::disk::{Disk, File, Open, Status, remove_if_there};
+use crate::disk::{Disk, File, Open, Status, directory_of, remove_if_there};
 
 use super::format::{Span, read_full};
 use super::ids::Removed;
@@ -397,7 +397,7 @@ fn header(status: &Status, count: usize, indexed: u64) -> Vec<u8> {
 /// Brings the index of a user's mailbox up to date, if that is worth it: so that the first who reads
 /// after much mail need not wait. What fails is left for whoever reads.
 pub fn refresh(disk: &dyn Disk, mailbox: &Path) {
-    let directory = mailbox.parent().unwrap_or_else(|| Path::new(""));
+    let directory = directory_of(mailbox);
     let Ok(Some(status)) = disk.status(mailbox) else {
         return;
     };

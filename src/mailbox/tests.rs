@@ -705,7 +705,8 @@ fn ten_messages() -> SimulatedDisk {
 /// Deletes these messages while the disk cuts out or fails at each operation, and looks whether all
 /// of them are gone or none.
 fn expunge_at_every_operation(numbers: &[usize]) {
-    let store = FileStore::visit(Arc::new(ten_messages()));
+    let begin = ten_messages();
+    let store = FileStore::visit(Arc::new(begin.clone()));
     let look = |store: &FileStore| (mail(store, "Andrew"), unique_ids(store, "Andrew"));
     let before = look(&store);
     let mut after = before.clone();
@@ -713,7 +714,6 @@ fn expunge_at_every_operation(numbers: &[usize]) {
         after.0.remove(number - 1);
         after.1.remove(number - 1);
     }
-    let begin = ten_messages();
     let whole = begin.restart(Cut::Drop);
     let store = FileStore::visit(Arc::new(whole.clone()));
     let seen = seen(&store, "Andrew", numbers);

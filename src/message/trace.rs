@@ -135,7 +135,8 @@ fn push_two(text: &mut String, number: u32) {
     }
 }
 
-fn write_to(text: &mut String, arguments: std::fmt::Arguments<'_>) {
+/// Appends what is formatted, where that need not be allocated first.
+pub(crate) fn write_to(text: &mut String, arguments: std::fmt::Arguments<'_>) {
     text.write_fmt(arguments)
         .expect("writing to a string cannot fail");
 }

@@ -1,7 +1,6 @@
 //! Answers an SMTP session's questions from the credentials and the store.
 
 use std::collections::HashMap;
-use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -14,7 +13,7 @@ use crate::credentials::{Credentials, CredentialsError};
 use crate::mailbox::spool::Spool;
 use crate::mailbox::{AppendError, Message, Store};
 use crate::maillog::{Log, SessionLog};
-use crate::message::trace::{Trace, mailbox_date};
+use crate::message::trace::{Trace, mailbox_date, write_to};
 use crate::net::drive::Owner;
 use crate::sasl::Mechanism;
 use crate::smtp::Event;
@@ -275,8 +274,10 @@ impl Office {
     pub(super) fn message_id(&self) -> String {
         let number = self.messages.fetch_add(1, Ordering::Relaxed);
         let mut id = String::with_capacity(ID_OCTETS);
-        // Writing to a string cannot fail.
-        write!(id, "{:x}.{number:x}", clock::unix_micros()).unwrap_or_default();
+        write_to(
+            &mut id,
+            format_args!("{:x}.{number:x}", clock::unix_micros()),
+        );
         id
     }
 }
