@@ -8,6 +8,7 @@
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 mod helpers;
 mod real;
@@ -245,8 +246,16 @@ pub trait Disk: Send + Sync + fmt::Debug {
     /// As the system reports them.
     fn lock(&self, path: &Path, wait: bool) -> io::Result<Option<Box<dyn Lock>>>;
 
+    /// Shares the lock of that name with others who do: until it is dropped, nobody takes it. `None`
+    /// where somebody has it all of this time, or it was never made.
+    ///
+    /// # Errors
+    ///
+    /// As the system reports them.
+    fn share(&self, path: &Path, patience: Duration) -> io::Result<Option<Box<dyn Lock>>>;
+
     /// Whether somebody holds the lock of that name and is not in the middle of something. The caller
-    /// holds a lock that whoever takes this one, or says so, has to hold too.
+    /// holds, or shares, a lock that whoever takes this one, or says so, has to hold.
     ///
     /// # Errors
     ///
@@ -360,7 +369,9 @@ pub fn withdraw(disk: &dyn Disk, path: &Path) -> io::Result<()> {
     remove_if_there(disk, &beside(path))
 }
 
-fn beside(path: &Path) -> PathBuf {
+/// What a file's content is prepared in ([`prepare`]).
+#[must_use]
+pub fn beside(path: &Path) -> PathBuf {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     directory_of(path).join(format!(".minismtp.{name}.new"))
 }

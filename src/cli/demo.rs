@@ -73,7 +73,7 @@ pub(super) fn run(out: &mut Output) -> Result<(), Failure> {
     let store = FileStore::serve(
         Arc::clone(&disk),
         16,
-        Box::new(move |finding| reporter.warning(finding)),
+        Arc::new(move |finding| reporter.warning(finding)),
     )?;
     let running = Running::start(credentials, Arc::new(store), log)?;
 

@@ -156,7 +156,7 @@ impl Which {
 
 /// Runs `minismtp mailbox`.
 pub(super) fn run(args: &Args, global: &Global, out: &mut Output) -> Result<(), Failure> {
-    let root = Root::open(global)?;
+    let root = Root::open(global, out)?;
     match &args.command {
         Command::List(ListArgs {
             name: Some(name),
@@ -172,12 +172,12 @@ pub(super) fn run(args: &Args, global: &Global, out: &mut Output) -> Result<(), 
 struct Root(Option<(CredentialsFile, FileStore)>);
 
 impl Root {
-    fn open(global: &Global) -> Result<Self, Failure> {
+    fn open(global: &Global, out: &Output) -> Result<Self, Failure> {
         let disk: Option<Arc<dyn Disk>> = global.root()?.open_existing()?;
         Ok(Self(disk.map(|disk| {
             (
                 CredentialsFile::new(Arc::clone(&disk)),
-                FileStore::visit(disk),
+                FileStore::visit(disk, out.reporter()),
             )
         })))
     }

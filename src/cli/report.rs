@@ -11,9 +11,12 @@
 use std::fmt::Display;
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anstyle::{AnsiColor, Style};
 use clap::ColorChoice;
+
+use crate::mailbox::file::Reporter;
 
 /// How a command ends, by the numbers of `sysexits.h`; 0 and 1 as `grep` has them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -152,23 +155,19 @@ impl Failure {
 /// Where a command writes.
 pub struct Output {
     stdout: Box<dyn Write + Send>,
-    stderr: Box<dyn Write + Send>,
-    quiet: bool,
     stdout_is_colored: bool,
-    stderr_is_colored: bool,
+    stderr: Stderr,
+    quiet: bool,
 }
 
 impl Output {
     /// The streams of the process. `Auto` colors a terminal, unless `NO_COLOR` is set.
     #[must_use]
     pub fn standard(color: ColorChoice, quiet: bool) -> Self {
-        Self {
-            stdout_is_colored: is_colored(color, anstream::AutoStream::choice(&io::stdout())),
-            stderr_is_colored: is_colored(color, anstream::AutoStream::choice(&io::stderr())),
-            stdout: Box::new(io::stdout()),
-            stderr: Box::new(io::stderr()),
-            quiet,
-        }
+        let mut standard = Self::new(io::stdout(), io::stderr(), quiet);
+        standard.stdout_is_colored = is_colored(color, anstream::AutoStream::choice(&io::stdout()));
+        standard.stderr.is_colored = is_colored(color, anstream::AutoStream::choice(&io::stderr()));
+        standard
     }
 
     /// Other streams, without color.
@@ -180,10 +179,9 @@ impl Output {
     ) -> Self {
         Self {
             stdout: Box::new(stdout),
-            stderr: Box::new(stderr),
-            quiet,
             stdout_is_colored: false,
-            stderr_is_colored: false,
+            stderr: Stderr::new(stderr),
+            quiet,
         }
     }
 
@@ -196,7 +194,7 @@ impl Output {
     /// Whether everything else may.
     #[must_use]
     pub fn stderr_is_colored(&self) -> bool {
-        self.stderr_is_colored
+        self.stderr.is_colored
     }
 
     /// Whether only results and errors are wanted.
@@ -247,21 +245,32 @@ impl Output {
     /// Writes a warning to stderr; nothing under `-q`.
     pub fn warning(&mut self, text: impl Display) {
         if !self.quiet {
-            self.told("warning", AnsiColor::Yellow, &text);
+            self.stderr.warning(&text);
         }
+    }
+
+    /// Writes a warning of whatever a store has to tell, as [`Output::warning`] does.
+    #[must_use]
+    pub fn reporter(&self) -> Reporter {
+        let (stderr, quiet) = (self.stderr.clone(), self.quiet);
+        Arc::new(move |finding| {
+            if !quiet {
+                stderr.warning(&finding);
+            }
+        })
     }
 
     /// Writes a hint to stderr; nothing under `-q`.
     pub fn hint(&mut self, text: impl Display) {
         if !self.quiet {
-            self.told("hint", AnsiColor::Cyan, &text);
+            self.stderr.hint(&text);
         }
     }
 
     /// Writes a line as it is to stderr, at once; nothing under `-q`.
     pub fn note(&mut self, line: impl Display) {
         if !self.quiet {
-            self.line(&format!("{line}\n"));
+            self.stderr.line(&format!("{line}\n"));
         }
     }
 
@@ -271,14 +280,43 @@ impl Output {
         if failure.message.is_empty() {
             return;
         }
-        self.told("error", AnsiColor::Red, &failure.message);
+        self.stderr.error(&failure.message);
         if let Some(hint) = &failure.hint {
-            self.told("hint", AnsiColor::Cyan, hint);
+            self.stderr.hint(hint);
+        }
+    }
+}
+
+/// Where everything goes that is no result.
+#[derive(Clone)]
+struct Stderr {
+    stream: Arc<Mutex<dyn Write + Send>>,
+    is_colored: bool,
+}
+
+impl Stderr {
+    fn new(stream: impl Write + Send + 'static) -> Self {
+        let stream = Arc::new(Mutex::new(stream));
+        Self {
+            stream,
+            is_colored: false,
         }
     }
 
-    fn told(&mut self, label: &str, color: AnsiColor, text: &dyn Display) {
-        let style = if self.stderr_is_colored {
+    fn warning(&self, text: &dyn Display) {
+        self.told("warning", AnsiColor::Yellow, text);
+    }
+
+    fn hint(&self, text: &dyn Display) {
+        self.told("hint", AnsiColor::Cyan, text);
+    }
+
+    fn error(&self, text: &dyn Display) {
+        self.told("error", AnsiColor::Red, text);
+    }
+
+    fn told(&self, label: &str, color: AnsiColor, text: &dyn Display) {
+        let style = if self.is_colored {
             Style::new().bold().fg_color(Some(color.into()))
         } else {
             Style::new()
@@ -287,9 +325,10 @@ impl Output {
     }
 
     /// There is nobody to tell that stderr is gone.
-    fn line(&mut self, line: &str) {
-        drop(self.stderr.write_all(line.as_bytes()));
-        drop(self.stderr.flush());
+    fn line(&self, line: &str) {
+        let mut stream = self.stream.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(stream.write_all(line.as_bytes()));
+        drop(stream.flush());
     }
 }
 
@@ -303,8 +342,6 @@ fn is_colored(wanted: ColorChoice, detected: anstream::ColorChoice) -> bool {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use std::sync::{Arc, Mutex};
-
     use super::*;
 
     /// A stream to look at afterwards.
@@ -368,7 +405,7 @@ pub(super) mod tests {
     fn labels_are_colored_where_that_is_wanted() {
         let stderr = Written::default();
         let mut out = Output::new(io::sink(), stderr.clone(), false);
-        out.stderr_is_colored = true;
+        out.stderr.is_colored = true;
         out.failure(&Failure::new(ExitStatus::BadData, "no good"));
         assert_eq!(
             stderr.text(),

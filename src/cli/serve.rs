@@ -44,8 +44,8 @@ const CONNECTIONS_MAX: usize = 10_000;
 /// `listening pop3 ADDRESS` with `--pop3-port` or `--lab`, `listening lmtp ADDRESS` with
 /// `--lmtp-port` or `--lmtp-socket`, and so on for `--smtps-port` and `--pop3s-port`; then, where
 /// there is one, `certificate sha256 FINGERPRINT`. Logs on standard error, a line an event. SIGTERM
-/// and SIGINT end it: messages in flight are finished, up to ten seconds, and nothing that was
-/// acknowledged is lost, then or in any crash.
+/// and SIGINT end it within ten seconds: messages in flight are finished if they come in that time,
+/// and nothing that was acknowledged is lost, then or in any crash.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
@@ -218,7 +218,7 @@ pub(super) fn run(args: &Args, global: &Global, out: &mut Output) -> Result<(), 
     let store = FileStore::serve(
         Arc::clone(&disk),
         handles.mailboxes,
-        Box::new(move |finding| reporter.warning(finding)),
+        Arc::new(move |finding| reporter.warning(finding)),
     )?;
     let store: Arc<dyn Store> = Arc::new(store);
     let hostname = args.hostname.clone().unwrap_or_else(hostname);

@@ -213,7 +213,7 @@ fn remove(root: &Root, name: &UserName, with_mail: bool, out: &mut Output) -> Re
         let name = credentials.remove(name.as_str())?;
         return out.done(format_args!("removed user {name}"));
     }
-    let store = FileStore::visit(root.open()?);
+    let store = FileStore::visit(root.open()?, out.reporter());
     let _lock = maildrop_lock(&store, &name)?;
     // The user first: a mailbox that is gone must not come back with the next message.
     let name = credentials.remove(name.as_str())?;

@@ -4,12 +4,16 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{self, AtFlags, FileType, FlockOperation, Gid, Mode, OFlags, StatxFlags, Uid};
 use rustix::io::{Errno, ReadWriteFlags, pwritev, pwritev2};
 
 use super::helpers::Helpers;
 use super::{Disk, File, Glance, Lock, Open, Status, Task, TaskError, not_a_directory, not_a_file};
+
+/// How long to wait before a lock is tried again: a batch takes about as long.
+const SHARE_PAUSE: Duration = Duration::from_micros(200);
 
 /// The mail root in the file system. What root makes in there belongs to the owner of the directory
 /// that it is made in.
@@ -252,6 +256,25 @@ impl Disk for RealDisk {
             Ok(()) => Ok(Some(Box::new(RealLock(file)))),
             Err(Errno::WOULDBLOCK) => Ok(None),
             Err(error) => Err(error.into()),
+        }
+    }
+
+    fn share(&self, path: &Path, patience: Duration) -> io::Result<Option<Box<dyn Lock>>> {
+        let file = match self.open_or_make(path, Open::Read) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            file => file?,
+        };
+        let begun = Instant::now();
+        loop {
+            match retry(|| fs::flock(&file, FlockOperation::NonBlockingLockShared)) {
+                Ok(()) => return Ok(Some(Box::new(RealLock(file)))),
+                Err(Errno::WOULDBLOCK) if begun.elapsed() < patience => {
+                    // The system waits for ever or not at all.
+                    std::thread::sleep(SHARE_PAUSE);
+                }
+                Err(Errno::WOULDBLOCK) => return Ok(None),
+                Err(error) => return Err(error.into()),
+            }
         }
     }
 

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use super::{Disk, File, Lock, Open, Status, directory_of, not_a_directory};
 
@@ -34,8 +35,8 @@ struct State {
     names: Names,
     durable_names: Names,
     files: Vec<Content>,
-    /// The locks that are held, and whether their holder is at rest.
-    locks: BTreeMap<PathBuf, bool>,
+    /// The locks that are held.
+    locks: BTreeMap<PathBuf, Held>,
     /// Changes so far.
     operations: u64,
     /// The operation at which the power goes.
@@ -45,6 +46,17 @@ struct State {
     failures: BTreeMap<u64, io::ErrorKind>,
     /// Of so many operations one fails, by this seed.
     chaos: Option<(u64, u64)>,
+}
+
+/// How a lock is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Held {
+    /// By one, who is at rest.
+    AtRest,
+    /// By one in the middle of something.
+    Busy,
+    /// By so many.
+    Shared(usize),
 }
 
 #[derive(Clone, Debug, Default)]
@@ -379,7 +391,7 @@ impl Disk for SimulatedDisk {
             let mut state = self.state();
             state.is_on()?;
             if !state.locks.contains_key(path) {
-                state.locks.insert(path.to_owned(), true);
+                state.locks.insert(path.to_owned(), Held::AtRest);
                 break;
             }
             drop(state);
@@ -394,10 +406,31 @@ impl Disk for SimulatedDisk {
         })))
     }
 
+    fn share(&self, path: &Path, patience: Duration) -> io::Result<Option<Box<dyn Lock>>> {
+        let begun = Instant::now();
+        loop {
+            let mut state = self.state();
+            state.is_on()?;
+            let held = state.locks.entry(path.to_owned());
+            match held.or_insert(Held::Shared(0)) {
+                Held::Shared(count) => {
+                    *count += 1;
+                    break;
+                }
+                _ if begun.elapsed() < patience => std::thread::yield_now(),
+                _ => return Ok(None),
+            }
+        }
+        Ok(Some(Box::new(SimulatedLock {
+            disk: self.clone(),
+            path: path.to_owned(),
+        })))
+    }
+
     fn is_held_at_rest(&self, path: &Path) -> io::Result<bool> {
         let state = self.state();
         state.is_on()?;
-        Ok(state.locks.get(path) == Some(&true))
+        Ok(state.locks.get(path) == Some(&Held::AtRest))
     }
 
     fn show(&self, path: &Path) -> PathBuf {
@@ -415,14 +448,19 @@ impl Lock for SimulatedLock {
     fn set_at_rest(&self, is_at_rest: bool) -> io::Result<()> {
         let mut state = self.disk.state();
         state.is_on()?;
-        state.locks.insert(self.path.clone(), is_at_rest);
+        let held = if is_at_rest { Held::AtRest } else { Held::Busy };
+        state.locks.insert(self.path.clone(), held);
         Ok(())
     }
 }
 
 impl Drop for SimulatedLock {
     fn drop(&mut self) {
-        self.disk.state().locks.remove(&self.path);
+        let mut state = self.disk.state();
+        match state.locks.get_mut(&self.path) {
+            Some(Held::Shared(count)) if *count > 1 => *count -= 1,
+            _ => drop(state.locks.remove(&self.path)),
+        }
     }
 }
 

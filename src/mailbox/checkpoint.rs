@@ -6,6 +6,7 @@
 
 use std::collections::HashSet;
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
@@ -130,17 +131,20 @@ fn start(disk: Arc<dyn Disk>) -> Option<Ends> {
     let started = thread.spawn(move || {
         let mut next = None;
         while let Some(due_now) = next.take().or_else(|| due.recv().ok()) {
-            let users: Vec<String> = due_now.iter().map(|mailbox| mailbox.user.clone()).collect();
+            let mailboxes = due_now
+                .iter()
+                .map(|due| (mailbox_path(&due.user), due.octets));
+            let mailboxes: Vec<(PathBuf, u64)> = mailboxes.collect();
             if sender.send(sync(due_now)).is_err() {
                 return;
             }
-            for user in users {
+            for (mailbox, octets) in mailboxes {
                 // Indexes can wait; who appends may not be able to.
                 next = due.try_recv().ok();
                 if next.is_some() {
                     break;
                 }
-                table::refresh(&*disk, &mailbox_path(&user));
+                table::refresh(&*disk, &mailbox, octets);
             }
         }
     });

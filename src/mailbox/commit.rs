@@ -24,6 +24,7 @@ use super::AppendError;
 use super::checkpoint::{Checkpointer, Due};
 use super::file::{WRITE_LOCK_NAME, mailbox_path};
 use super::format;
+use super::ids;
 use super::journal::{self, Base, Entry, Journal, Placed};
 use super::recovery::{self, Tail};
 use super::spool::Text;
@@ -519,6 +520,7 @@ impl Committer {
         let path = mailbox_path(user);
         let directory = Path::new(user);
         self.disk.make_directory(directory)?;
+        ids::settle(&*self.disk, &path)?;
         let file = self.disk.open(&path, Open::Write)?;
         let octets = file.status()?.octets;
         let end = format::last_record_end(&*file, octets)?;

@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -47,6 +47,10 @@ const VISITOR_HANDLES: usize = 64;
 /// From this on, who waits for a commit is better off with another thread. To hand one over takes a
 /// tenth of a millisecond, which is what a good disk takes for all of it.
 const HANDING_OVER_PAYS: Duration = Duration::from_millis(1);
+/// How long who reads waits for whoever changes a mailbox: many times what a batch takes.
+const READ_PATIENCE: Duration = Duration::from_secs(1);
+/// How long to wait for the write lock without a word.
+const WAIT_UNTOLD: Duration = Duration::from_secs(2);
 /// How many messages wait for each other at most.
 const BATCH_MESSAGES_MAX: usize = 256;
 /// How many `Received` fields a message may have (RFC 5321 §6.3).
@@ -67,12 +71,12 @@ pub fn mailbox_path(user: &str) -> PathBuf {
 
 /// Hears of what a person should know: torn records that were set aside, mailboxes that somebody
 /// changed.
-pub type Reporter = Box<dyn Fn(&str) + Send>;
+pub type Reporter = Arc<dyn Fn(&str) + Send + Sync>;
 
 /// Mail in text files.
-#[derive(Debug)]
 pub struct FileStore {
     disk: Arc<dyn Disk>,
+    report: Reporter,
     /// The thread that commits; `None` in a program that only visits.
     committer: Mutex<Option<Commits>>,
     server_lock: Option<Arc<dyn Lock>>,
@@ -112,6 +116,12 @@ struct QueuedDone(Done);
 impl std::fmt::Debug for QueuedDone {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Done")
+    }
+}
+
+impl std::fmt::Debug for FileStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("FileStore").field(&self.disk).finish()
     }
 }
 
@@ -160,7 +170,7 @@ impl FileStore {
         let desk = Arc::new(Mutex::new(Desk {
             committer: Committer::new(Arc::clone(&disk), settings)
                 .of_server(Arc::clone(&server_lock)),
-            report,
+            report: Arc::clone(&report),
             lasted: Duration::MAX,
         }));
         let thread = std::thread::Builder::new().name("commit".to_owned());
@@ -176,6 +186,7 @@ impl FileStore {
         }));
         Ok(Self {
             disk,
+            report,
             committer,
             server_lock: Some(server_lock),
             rooms: Rooms::default(),
@@ -184,9 +195,10 @@ impl FileStore {
 
     /// Visits the root, whether or not a server has it.
     #[must_use]
-    pub fn visit(disk: Arc<dyn Disk>) -> Self {
+    pub fn visit(disk: Arc<dyn Disk>, report: Reporter) -> Self {
         Self {
             disk,
+            report,
             committer: Mutex::new(None),
             server_lock: None,
             rooms: Rooms::default(),
@@ -207,12 +219,37 @@ impl FileStore {
         change: impl FnOnce() -> io::Result<T>,
     ) -> Result<T, StoreError> {
         let change = || {
-            let lock = Path::new(WRITE_LOCK_NAME);
-            let _lock = self.disk.lock(lock, true).map_err(about(lock))?;
-            recovery::recover(&*self.disk, self.tail()?)?;
+            let _lock = self.write_lock()?;
+            for finding in recovery::recover(&*self.disk, self.tail()?)? {
+                (self.report)(&finding);
+            }
             change()
         };
         change().map_err(|error| io_error("write", &*self.disk, path, error))
+    }
+
+    /// Takes the write lock, and says so where that takes long.
+    fn write_lock(&self) -> io::Result<Option<Box<dyn Lock>>> {
+        let path = Path::new(WRITE_LOCK_NAME);
+        let lock = |wait| self.disk.lock(path, wait).map_err(about(path));
+        if let Some(free) = lock(false)? {
+            return Ok(Some(free));
+        }
+        std::thread::scope(|scope| {
+            let (had, waits) = channel::<()>();
+            scope.spawn(move || {
+                if waits.recv_timeout(WAIT_UNTOLD) == Err(RecvTimeoutError::Timeout) {
+                    let path = self.disk.show(path);
+                    (self.report)(&format!(
+                        "waiting for another process that has locked `{}`",
+                        path.display()
+                    ));
+                }
+            });
+            let locked = lock(true);
+            drop(had);
+            locked
+        })
     }
 
     /// Whether octets behind the last committed record may be a crash's, while the write lock is
@@ -229,8 +266,9 @@ impl FileStore {
         })
     }
 
-    /// Opens a mailbox and keeps it from being changed in its place.
-    fn keep(&self, path: &Path, directory: &Path) -> io::Result<Option<Box<dyn File>>> {
+    /// Opens a mailbox, keeps it from being changed in its place, and says how much of it counts:
+    /// what a batch has written and not committed may be gone again.
+    fn keep(&self, path: &Path, directory: &Path) -> io::Result<Option<(Box<dyn File>, u64)>> {
         let mut is_mended = false;
         loop {
             let file = match self.disk.open(path, Open::Read) {
@@ -238,18 +276,39 @@ impl FileStore {
                 file => file?,
             };
             file.keep()?;
-            // Only now is nobody at it any more.
-            if is_mended || !tail::is_left_over(&*self.disk, directory).unwrap_or(false) {
-                return Ok(Some(file));
+            // Without it somebody is at a change for so long that it is no batch.
+            let share = self.disk.share(Path::new(WRITE_LOCK_NAME), READ_PATIENCE);
+            let share = share.unwrap_or_default();
+            let is_left = self.is_left_half_done(directory, share.is_some());
+            if is_mended || !is_left.unwrap_or(false) {
+                let octets = file.status()?.octets;
+                return Ok(Some((file, octets)));
             }
-            drop(file);
-            // Somebody died while the mailbox got a new end. What cannot be mended here can still be
-            // read.
-            drop(self.change(path, || tail::remove_leftover(&*self.disk, directory)));
+            drop((share, file));
+            // What cannot be mended here can still be read.
+            drop(self.change(path, || self.settle(path)));
             is_mended = true;
         }
     }
 
+    /// Whether somebody died in the middle of a change. While others may be at one, only what nobody
+    /// leaves who has let go of the mailbox says so.
+    fn is_left_half_done(&self, directory: &Path, is_alone: bool) -> io::Result<bool> {
+        let disk = &*self.disk;
+        if tail::is_left_over(disk, directory)? {
+            return Ok(true);
+        }
+        Ok(is_alone
+            && (ids::are_prepared(disk, directory)?
+                || journal::exists(disk)? && self.tail()? == Tail::Doubtful))
+    }
+
+    /// Clears up after whoever died while messages were deleted. The caller holds the write lock, and
+    /// there is no journal.
+    fn settle(&self, path: &Path) -> io::Result<()> {
+        tail::remove_leftover(&*self.disk, directory_of(path))?;
+        ids::settle(&*self.disk, path)
+    }
     /// Removes records; gives back the numbers under which there is none, or another.
     fn remove_records(&self, user: &UserName, messages: &[Seen]) -> io::Result<Vec<usize>> {
         let (disk, directory) = (&*self.disk, Path::new(user.as_str()));
@@ -257,9 +316,9 @@ impl FileStore {
         let Some(status) = disk.status(path)? else {
             return Ok(messages.iter().map(|message| message.number).collect());
         };
-        tail::remove_leftover(disk, directory)?;
+        self.settle(path)?;
         let file = disk.open(path, Open::Write)?;
-        let table = Table::open(disk, directory, &*file)?;
+        let table = Table::open(disk, directory, &*file, file.status()?.octets)?;
         let mut missing = Vec::new();
         for &Seen { number, hash } in messages {
             let at = number.checked_sub(1);
@@ -296,28 +355,21 @@ impl FileStore {
         let spans = kept.iter().map(|at| Ok(entry(*at)?.span));
         let spans = runs(spans.collect::<io::Result<Vec<Span>>>()?);
         let behind: u64 = spans.iter().map(|span| span.octets).sum();
-        removed.prepare(disk, directory)?;
-        let replaced = (|| {
-            if behind == 0 {
-                // Only the end goes: nothing has to be written anew.
-                file.truncate(cut)?;
-                file.sync()
-            } else if behind < cut / TAIL_PAYS && file.take_over()? {
-                tail::replace(disk, user.as_str(), &*file, cut, &spans)
-            } else {
-                let before = Span {
-                    offset: 0,
-                    octets: cut,
-                };
-                let spans: Vec<Span> = [before].into_iter().chain(spans).collect();
-                self.replace_by(path, &*file, &status, &spans)
-            }
-        })();
-        if replaced.is_err() && !journal::exists(disk).unwrap_or(true) {
-            // Unless the journal has it done yet.
-            ids::withdraw(disk, directory).unwrap_or_default();
+        removed.prepare(disk, directory, cut + behind)?;
+        if behind == 0 {
+            // Only the end goes: nothing has to be written anew.
+            file.truncate(cut)?;
+            file.sync()?;
+        } else if behind < cut / TAIL_PAYS && file.take_over()? {
+            tail::replace(disk, user.as_str(), &*file, cut, &spans)?;
+        } else {
+            let before = Span {
+                offset: 0,
+                octets: cut,
+            };
+            let spans: Vec<Span> = [before].into_iter().chain(spans).collect();
+            self.replace_by(path, &*file, &status, &spans)?;
         }
-        replaced?;
         ids::put_in_place(disk, directory)?;
         let stored = table.stored_before(first - 1).unwrap_or_default();
         let indexed = match (stored, disk.status(path).unwrap_or_default()) {
@@ -472,11 +524,11 @@ impl Store for FileStore {
         let path = mailbox_path(user.as_str());
         let directory = Path::new(user.as_str());
         let opened = (|| {
-            let Some(file) = self.keep(&path, directory)? else {
+            let Some((file, octets)) = self.keep(&path, directory)? else {
                 return Ok(None);
             };
-            let table = Table::open(&*self.disk, directory, &*file)?;
-            let torn_octets = file.status()?.octets.saturating_sub(table.end()?);
+            let table = Table::open(&*self.disk, directory, &*file, octets)?;
+            let torn_octets = octets.saturating_sub(table.end()?);
             Ok(Some(Opened {
                 file: Arc::from(file),
                 table,

@@ -4,19 +4,21 @@
 //! octet: two equal mails in one minute. When one of them is removed, the others keep their numbers,
 //! and an equal mail that comes later gets a new one. So the numbers of removed records are kept in
 //! a small file beside the mailbox, a line a record (`hash copy seconds`), for as long as an equal
-//! one is there or may still come.
+//! one is there or may still come. Its first line (`size octets`) is for whoever finds a new one
+//! prepared and not in place: it counts if the mailbox has that size.
 
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::clock;
-use crate::disk::{self, Disk};
+use crate::disk::{self, Disk, directory_of};
 
 use super::file::about;
 use super::index::Entry;
 
 const IDS_NAME: &str = ".minismtp.ids";
+const SIZE_WORD: &str = "size ";
 /// An equal record cannot come any more when the minute in its `Received` line is over. A day, for
 /// clocks that are set back.
 const KEEP_SECONDS: i64 = 24 * 60 * 60;
@@ -100,21 +102,26 @@ impl Removed {
         Ok(())
     }
 
-    /// Prepares what is to replace the file of a user's directory once the records are gone
-    /// ([`put_in_place`]): names of messages that stay must not change if they are not.
+    /// Prepares what is to replace the file of a user's directory once the records are gone and the
+    /// mailbox has `octets` ([`put_in_place`], or [`settle`] where that does not come to pass): names
+    /// of messages that stay must not change if they are not. Durable.
     ///
     /// # Errors
     ///
     /// As the disk reports them.
-    pub fn prepare(&self, disk: &dyn Disk, directory: &Path) -> io::Result<()> {
-        let mut text = String::new();
+    pub fn prepare(&self, disk: &dyn Disk, directory: &Path, octets: u64) -> io::Result<()> {
+        let path = path(directory);
+        if self.copies.is_empty() && disk.status(&path)?.is_none() {
+            return Ok(());
+        }
+        let mut text = format!("{SIZE_WORD}{octets}\n");
         for (hash, copies) in &self.copies {
             for (copy, time) in copies {
                 text.push_str(&format!("{hash:032x} {copy} {time}\n"));
             }
         }
-        let path = path(directory);
-        disk::prepare(disk, &path, text.as_bytes()).map_err(about(&path))
+        disk::prepare(disk, &path, text.as_bytes()).map_err(about(&path))?;
+        disk.sync_directory(directory)
     }
 }
 
@@ -128,13 +135,42 @@ pub fn put_in_place(disk: &dyn Disk, directory: &Path) -> io::Result<()> {
     disk::put_in_place(disk, &path).map_err(about(&path))
 }
 
-/// The records are not gone.
+/// Whether somebody is deleting messages, or has died over it.
 ///
 /// # Errors
 ///
 /// As the disk reports them.
-pub fn withdraw(disk: &dyn Disk, directory: &Path) -> io::Result<()> {
-    disk::withdraw(disk, &path(directory))
+pub fn are_prepared(disk: &dyn Disk, directory: &Path) -> io::Result<bool> {
+    Ok(disk.status(&disk::beside(&path(directory)))?.is_some())
+}
+
+/// Puts in place what somebody prepared who died, or takes it back, as the size of the mailbox says:
+/// it has to be asked before anything is written there. The caller holds the write lock, and there is
+/// no journal.
+///
+/// # Errors
+///
+/// As the disk reports them.
+pub fn settle(disk: &dyn Disk, mailbox: &Path) -> io::Result<()> {
+    let directory = directory_of(mailbox);
+    let path = path(directory);
+    let settled = (|| {
+        let Some(text) = disk::read(disk, &disk::beside(&path))? else {
+            return Ok(());
+        };
+        let text = String::from_utf8_lossy(&text);
+        let octets = disk.status(mailbox)?.map_or(0, |status| status.octets);
+        let size = text
+            .lines()
+            .next()
+            .and_then(|line| line.strip_prefix(SIZE_WORD));
+        if size.and_then(|size| size.parse().ok()) == Some(octets) {
+            disk::put_in_place(disk, &path)
+        } else {
+            disk::withdraw(disk, &path)
+        }
+    })();
+    settled.map_err(about(&path))
 }
 
 fn path(directory: &Path) -> PathBuf {

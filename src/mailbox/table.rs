@@ -64,20 +64,26 @@ struct Stored {
 }
 
 impl Table {
-    /// Reads the table of an open mailbox, as far as it is known, and what came since. Keeps it
-    /// where that was much.
+    /// Reads the table of an open mailbox, as far as it is known, and what came since up to this many
+    /// octets. Keeps it where that was much.
     ///
     /// # Errors
     ///
     /// The mailbox cannot be read. An index that cannot be read or written is none.
-    pub fn open(disk: &dyn Disk, directory: &Path, file: &dyn File) -> io::Result<Self> {
+    pub fn open(
+        disk: &dyn Disk,
+        directory: &Path,
+        file: &dyn File,
+        octets: u64,
+    ) -> io::Result<Self> {
         let removed = Removed::read(disk, directory)?;
         let status = file.status()?;
         let (stored, start) = match Stored::open(disk, directory, file, &status) {
             Some((stored, end)) => (Some(stored), end),
             None => (None, 0),
         };
-        let tail = scan::scan(file, start, status.octets)?;
+        // Another reader may know of more by now.
+        let tail = scan::scan(file, start, octets.max(start))?;
         let table = Self {
             stored,
             copies: Mutex::new(None),
@@ -394,19 +400,16 @@ fn header(status: &Status, count: usize, indexed: u64) -> Vec<u8> {
     header
 }
 
-/// Brings the index of a user's mailbox up to date, if that is worth it: so that the first who reads
-/// after much mail need not wait. What fails is left for whoever reads.
-pub fn refresh(disk: &dyn Disk, mailbox: &Path) {
+/// Brings the index of a user's mailbox up to date with its first `octets`, if that is worth it: so
+/// that the first who reads after much mail need not wait. What fails is left for whoever reads.
+pub fn refresh(disk: &dyn Disk, mailbox: &Path, octets: u64) {
     let directory = directory_of(mailbox);
-    let Ok(Some(status)) = disk.status(mailbox) else {
-        return;
-    };
     let indexed = indexed(disk, directory).unwrap_or(0);
-    if status.octets <= indexed.saturating_add(TAIL_OCTETS_MAX) {
+    if octets <= indexed.saturating_add(TAIL_OCTETS_MAX) {
         return;
     }
     if let Ok(file) = disk.open(mailbox, Open::Read) {
-        drop(Table::open(disk, directory, &*file));
+        drop(Table::open(disk, directory, &*file, octets));
     }
 }
 

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, mpsc};
+use std::time::Duration;
 
 use crate::address::ReversePath;
 use crate::disk::{self, Cut, Disk, File, Lock, Open, RealDisk, SimulatedDisk};
 use crate::user::UserName;
 
 use super::commit::{Committer, DIRECT_OCTETS_MIN, Job, JobRecord, Settings};
-use super::file::{FileStore, SERVER_LOCK_NAME, WRITE_LOCK_NAME, mailbox_path};
+use super::file::{FileStore, Reporter, SERVER_LOCK_NAME, WRITE_LOCK_NAME, mailbox_path};
 use super::format::Span;
 use super::index::{self, Entry};
 use super::journal::PART_OCTETS_MAX;
@@ -59,15 +60,25 @@ fn mail(store: &dyn Store, name: &str) -> Vec<String> {
 
 fn stores() -> Vec<(&'static str, Box<dyn Store>)> {
     let disk = Arc::new(SimulatedDisk::default());
-    let quiet = Box::new(|_: &str| {});
     vec![
         ("memory", Box::new(MemoryStore::default())),
-        ("file", Box::new(FileStore::serve(disk, 8, quiet).unwrap())),
+        (
+            "file",
+            Box::new(FileStore::serve(disk, 8, quiet()).unwrap()),
+        ),
         (
             "visited",
-            Box::new(FileStore::visit(Arc::new(SimulatedDisk::default()))),
+            Box::new(visit(Arc::new(SimulatedDisk::default()))),
         ),
     ]
+}
+
+fn visit(disk: Arc<dyn Disk>) -> FileStore {
+    FileStore::visit(disk, quiet())
+}
+
+fn quiet() -> Reporter {
+    Arc::new(|_| {})
 }
 
 /// Lines of the script's large messages.
@@ -278,7 +289,7 @@ fn an_edited_file_is_read_as_it_is_meant() {
         let filler = format!("{}\n.\n", "x".repeat(filler));
         file.write_at(format!("{filler}{edited}").as_bytes(), 0)
             .unwrap();
-        let store = FileStore::visit(Arc::clone(&disk));
+        let store = visit(Arc::clone(&disk));
         let read = messages(&store, "Andrew");
         assert_eq!(read.len(), 3);
         let expected = "From: s@h\nTo: a@h\nSubject: x\nDate: Mon, 22 Mar 2021 14:05:00 ";
@@ -293,11 +304,11 @@ fn a_server_and_a_visitor_share_a_root() {
     let disk: Arc<dyn Disk> = Arc::new(SimulatedDisk::default());
     let findings = Arc::new(Mutex::new(Vec::new()));
     let heard = Arc::clone(&findings);
-    let report = Box::new(move |what: &str| heard.lock().unwrap().push(what.to_owned()));
+    let report = Arc::new(move |what: &str| heard.lock().unwrap().push(what.to_owned()));
     let server = FileStore::serve(Arc::clone(&disk), 8, report).unwrap();
-    let visitor = FileStore::visit(Arc::clone(&disk));
+    let visitor = visit(Arc::clone(&disk));
     assert!(
-        FileStore::serve(Arc::clone(&disk), 8, Box::new(|_| {})).is_err(),
+        FileStore::serve(Arc::clone(&disk), 8, quiet()).is_err(),
         "one server at a time"
     );
     for number in 0..3 {
@@ -347,7 +358,7 @@ fn a_torn_record_is_set_aside() {
         let file = disk.open(&path, Open::Write).unwrap();
         file.write_at(format!("{whole}{torn}").as_bytes(), 0)
             .unwrap();
-        let store = FileStore::visit(Arc::clone(&disk));
+        let store = visit(Arc::clone(&disk));
         assert_eq!(
             store.open(&user("Andrew")).unwrap().torn_octets(),
             torn.len() as u64
@@ -594,15 +605,22 @@ fn whoever_comes_while_the_server_dies_keeps_nothing_half_done() {
         assert!(disk.is_held_at_rest(server_lock).unwrap());
         disk.cut_at(disk.operations() + operation);
         let outcomes = committer.commit(&[job("1.0", false, true), job("3.0", true, true)]);
-        let after = disk.dying(Path::new(WRITE_LOCK_NAME));
-        let visitor = FileStore::visit(Arc::new(after.clone()));
-        visitor.create(&user("Carlos")).unwrap();
         let open = ["1.0".to_owned(), "3.0".to_owned()];
         let is_done = outcomes == [Ok(()), Ok(())];
         if is_done {
             acknowledged.extend(open.clone());
         }
-        check(&after, &acknowledged, &open, &format!("cut at {operation}"));
+        for is_reader in [true, false] {
+            let after = disk.dying(Path::new(WRITE_LOCK_NAME));
+            let visitor = visit(Arc::new(after.clone()));
+            if is_reader {
+                visitor.open(&user("Andrew")).unwrap();
+            } else {
+                visitor.create(&user("Carlos")).unwrap();
+            }
+            let when = format!("cut at {operation}, is_reader {is_reader}");
+            check(&after, &acknowledged, &open, &when);
+        }
         if is_done {
             assert!(operation > 5, "{operation}");
             return;
@@ -692,21 +710,25 @@ fn no_row_of_failures_loses_doubles_or_tears_mail() {
 fn ten_messages() -> SimulatedDisk {
     let disk = SimulatedDisk::default();
     let shared: Arc<dyn Disk> = Arc::new(disk.clone());
-    let store = FileStore::visit(shared);
+    let store = visit(shared);
     for number in 0..10 {
-        // Plain ones, whose names depend on what was removed.
-        let head = "From: s@h\nTo: Andrew@h\nSubject:";
-        let text = format!("{head} {number}\n\n{}", "hello\n".repeat(20));
-        append(&store, &["Andrew"], &text).unwrap();
+        append(&store, &["Andrew"], &plain(number)).unwrap();
     }
     disk
+}
+
+/// A plain one, whose unique-id depends on what was removed. Two pairs of them are equal.
+fn plain(number: usize) -> String {
+    let number = number - usize::from(matches!(number, 5 | 9));
+    let head = "From: s@h\nTo: Andrew@h\nSubject:";
+    format!("{head} {number}\n\n{}", "hello\n".repeat(20))
 }
 
 /// Deletes these messages while the disk cuts out or fails at each operation, and looks whether all
 /// of them are gone or none.
 fn expunge_at_every_operation(numbers: &[usize]) {
     let begin = ten_messages();
-    let store = FileStore::visit(Arc::new(begin.clone()));
+    let store = visit(Arc::new(begin.clone()));
     let look = |store: &FileStore| (mail(store, "Andrew"), unique_ids(store, "Andrew"));
     let before = look(&store);
     let mut after = before.clone();
@@ -715,7 +737,7 @@ fn expunge_at_every_operation(numbers: &[usize]) {
         after.1.remove(number - 1);
     }
     let whole = begin.restart(Cut::Drop);
-    let store = FileStore::visit(Arc::new(whole.clone()));
+    let store = visit(Arc::new(whole.clone()));
     let seen = seen(&store, "Andrew", numbers);
     store.expunge(&user("Andrew"), &seen).unwrap();
     assert_eq!(look(&store), after);
@@ -729,21 +751,53 @@ fn expunge_at_every_operation(numbers: &[usize]) {
             } else {
                 disk.fail_at(operation, io::ErrorKind::Other);
             }
-            let store = FileStore::visit(Arc::new(disk.clone()));
+            let store = visit(Arc::new(disk.clone()));
             let expunged = store.expunge(&user("Andrew"), &seen);
             for cut in CUTS {
-                let disk = disk.restart(cut);
                 let what = format!("{numbers:?}, {operation}, is_cut {is_cut}, {cut:?}");
-                let store = FileStore::visit(Arc::new(disk.clone()));
+                let equal = plain(numbers[0] - 1);
+                let next = |store: &FileStore| {
+                    append(store, &["Andrew"], &equal).unwrap();
+                    let next = unique_ids(store, "Andrew").pop();
+                    let is_new = next.as_ref().is_some_and(|next| !before.1.contains(next));
+                    assert!(is_new, "{what}: {next:?} had been removed");
+                };
+                // Somebody looks at it first, or nobody.
+                next(&visit(Arc::new(disk.restart(cut))));
+                let store = visit(Arc::new(disk.restart(cut)));
                 let found = look(&store);
                 let is_known = found == before || found == after;
                 assert!(is_known, "{what}: {:?}", found.1);
                 assert!(expunged.is_err() || found == after, "{what}");
-                append(&store, &["Andrew"], "Subject: next\n\n").unwrap();
+                next(&store);
                 assert_eq!(mail(&store, "Andrew").len(), found.0.len() + 1, "{what}");
             }
         }
     }
+}
+
+/// What a batch has written and may take back is not to be seen.
+#[test]
+fn a_reader_waits_for_the_end_of_a_batch() {
+    let disk: Arc<dyn Disk> = Arc::new(ten_messages());
+    let path = mailbox_path("Andrew");
+    let file = disk.open(&path, Open::Write).unwrap();
+    let end = file.status().unwrap().octets;
+    let lock = disk.lock(Path::new(WRITE_LOCK_NAME), true).unwrap();
+    let record = b"From: s@h\nTo: Andrew@h\nSubject: x\nReceived: T\nhello\n.\n";
+    file.write_at(record, end).unwrap();
+    let (sender, counts) = mpsc::channel();
+    let reader = visit(Arc::clone(&disk));
+    let reader = std::thread::spawn(move || {
+        let count = reader.open(&user("Andrew")).unwrap().count();
+        sender.send(count).unwrap();
+    });
+    let early = counts.recv_timeout(Duration::from_millis(50));
+    assert!(early.is_err(), "{early:?} messages before the end");
+    file.truncate(end).unwrap();
+    drop(lock);
+    assert_eq!(counts.recv().unwrap(), 10);
+    reader.join().unwrap();
 }
 
 #[test]
@@ -790,7 +844,7 @@ fn the_end_of_a_mailbox_moves_up_in_its_place() {
         let status = disk.status(&mailbox_path("Andrew")).unwrap();
         status.unwrap().identity
     };
-    let store = FileStore::visit(Arc::clone(&disk));
+    let store = visit(Arc::clone(&disk));
     let first = inode();
     expunge(&store, "Andrew", &[9]).unwrap();
     assert_eq!((inode(), mail(&store, "Andrew").len()), (first, 9));
@@ -816,7 +870,7 @@ fn an_index_says_what_the_mailbox_says() {
         file.write_at(text.as_bytes(), 0).unwrap();
     };
     let look = |disk: &Arc<dyn Disk>| {
-        let store = FileStore::visit(Arc::clone(disk));
+        let store = visit(Arc::clone(disk));
         let mailbox = store.open(&user("Andrew")).unwrap();
         let ids: Vec<String> = (1..=mailbox.count())
             .map(|number| mailbox.unique_id(number).unwrap())
@@ -844,7 +898,7 @@ fn an_index_says_what_the_mailbox_says() {
     // A record less, near the end and in the middle.
     for number in [1340, 500] {
         look(&disk);
-        let store = FileStore::visit(Arc::clone(&disk));
+        let store = visit(Arc::clone(&disk));
         expunge(&store, "Andrew", &[number]).unwrap();
         assert!(disk.status(index).unwrap().is_some(), "{number}");
         let left = look(&disk);
@@ -875,7 +929,7 @@ fn an_index_that_lies_is_not_believed() {
         let file = disk.open(&mailbox_path("Andrew"), Open::Write).unwrap();
         let mut text = record.repeat(1200);
         file.write_at(text.as_bytes(), 0).unwrap();
-        let store = FileStore::visit(Arc::clone(&disk));
+        let store = visit(Arc::clone(&disk));
         assert_eq!(store.open(&user("Andrew")).unwrap().count(), 1200);
         let index = Path::new("Andrew/.minismtp.index");
         assert!(disk.status(index).unwrap().is_some());
@@ -1134,7 +1188,7 @@ fn a_mailbox_that_cannot_be_opened_again_keeps_what_it_owes() {
 #[test]
 fn more_recipients_than_handles_get_their_mail() {
     let disk: Arc<dyn Disk> = Arc::new(SimulatedDisk::default());
-    let store = FileStore::serve(Arc::clone(&disk), 4, Box::new(|_| {})).unwrap();
+    let store = FileStore::serve(Arc::clone(&disk), 4, quiet()).unwrap();
     let names: Vec<String> = (0..50).map(|number| format!("user{number}")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     for _ in 0..3 {

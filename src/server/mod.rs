@@ -34,7 +34,7 @@ pub mod retrieval;
 mod turns;
 
 use delivery::{Office, Policy};
-use limits::{ACCEPT_PAUSE, Full, Places, STOP_TIMEOUT, TURN_AWAY_TIMEOUT};
+use limits::{ACCEPT_PAUSE, CLOSE_TIME_MIN, Full, Places, STOP_TIMEOUT, TURN_AWAY_TIMEOUT};
 
 /// What is spoken at a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -316,12 +316,14 @@ impl Server {
         // Nobody is left to hear it if there is no session.
         stopper.send(true).unwrap_or_default();
         self.shared.office.door().close();
+        let begun = Instant::now();
         // A session that is not done by then is cut off when the runtime goes.
-        drop(tokio::time::timeout(STOP_TIMEOUT, places.empty()).await);
+        drop(tokio::time::timeout(STOP_TIMEOUT - CLOSE_TIME_MIN, places.empty()).await);
         let store = Arc::clone(&self.shared.store);
         let closed = tokio::task::spawn_blocking(move || store.close());
         // Somebody may hold the store's lock for long. What is left is recovered at the next start.
-        drop(tokio::time::timeout(STOP_TIMEOUT, closed).await);
+        let left = STOP_TIMEOUT.saturating_sub(begun.elapsed());
+        drop(tokio::time::timeout(left, closed).await);
         log.stopped();
     }
 }

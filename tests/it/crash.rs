@@ -200,6 +200,31 @@ fn message_deleted_after_a_crash_does_not_come_back() {
     assert_eq!(subjects, ["two", "four"]);
 }
 
+/// What a killed server had written and not acknowledged is whole and proves nothing.
+#[test]
+fn nobody_sees_after_a_crash_what_was_not_acknowledged() {
+    let sandbox = Sandbox::lab();
+    let server = sandbox.serve(&[]);
+    server.deliver("stallings@localhost", &["andrew@localhost"], NITC);
+    server.kill();
+    let record =
+        "From: x@y\nTo: andrew@localhost\nSubject: no\nReceived: 2021-03-22 : 14 : 06\n.\n";
+    let mut mailbox = fs::File::options()
+        .append(true)
+        .open(sandbox.path("Andrew/mymailbox.mail"))
+        .unwrap();
+    mailbox.write_all(record.as_bytes()).unwrap();
+    let list = ["mailbox", "list", "Andrew"];
+    let shown = sandbox.run(&list, "").code(0).stderr_has("set aside in ");
+    assert_eq!(shown.stdout.lines().count(), 1, "{shown:#?}");
+    sandbox
+        .run(&list, "")
+        .code(0)
+        .silent()
+        .stdout(&shown.stdout);
+    assert_eq!(sandbox.records("Andrew").len(), 1);
+}
+
 #[test]
 fn torn_tail_is_set_aside_and_never_joined_with_the_next_message() {
     let whole =

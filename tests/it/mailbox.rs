@@ -1,6 +1,7 @@
 //! `minismtp mailbox` as a script meets it: on files that it did not write itself.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::process::Stdio;
 
 use crate::sandbox::Sandbox;
@@ -236,6 +237,35 @@ fn delete_works_beside_a_running_server() {
         3,
         "a restart revives nothing"
     );
+}
+
+/// Who holds the lock may have been stopped: whoever waits says for what.
+#[test]
+fn change_that_has_to_wait_says_so() {
+    let sandbox = three();
+    let path = sandbox.path(".minismtp.lock");
+    let lock = fs::File::create(&path).unwrap();
+    lock.lock().unwrap();
+    let mut delete = sandbox.command(&["mailbox", "delete", "Andrew", "2"]);
+    let mut delete = delete
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut told = BufReader::new(delete.stderr.take().unwrap());
+    let mut line = String::new();
+    told.read_line(&mut line).unwrap();
+    let path = path.display();
+    assert_eq!(
+        line,
+        format!("warning: waiting for another process that has locked `{path}`\n")
+    );
+    // Reading goes on.
+    let show = ["mailbox", "show", "Andrew", "1"];
+    sandbox.run(&show, "").code(0).silent().stdout(ONE);
+    drop(lock);
+    assert!(delete.wait().unwrap().success());
+    assert_eq!(sandbox.mailbox("Andrew"), format!("{ONE}{THREE}"));
 }
 
 #[test]
