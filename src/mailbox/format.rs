@@ -186,6 +186,10 @@ impl Span {
 ///
 /// As the file reports them.
 pub fn last_record_end(file: &dyn File, octets: u64) -> io::Result<u64> {
+    // Mostly nothing is torn.
+    if is_record_boundary(file, octets)? {
+        return Ok(octets);
+    }
     let mut block = Block::default();
     let mut end = octets;
     loop {
@@ -210,8 +214,14 @@ pub fn is_record_boundary(file: &dyn File, offset: u64) -> io::Result<bool> {
     if offset == 0 {
         return Ok(true);
     }
-    let mut block = Block::default();
-    block.read(file, offset.saturating_sub(MARK_OCTETS_MAX as u64))?;
+    let start = offset.saturating_sub(MARK_OCTETS_MAX as u64);
+    let mut octets = vec![0; MARK_OCTETS_MAX];
+    let filled = read_full(file, &mut octets, start)?;
+    octets.truncate(filled);
+    let block = Block {
+        offset: start,
+        octets,
+    };
     Ok(block.record_ends().any(|end| end == offset))
 }
 

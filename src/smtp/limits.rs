@@ -49,6 +49,8 @@ pub const TEXT_CHUNK_OCTETS: usize = 64 * 1024;
 /// Replies to commands sent ahead that are gathered before they are sent and others get their turn,
 /// in octets: some hundred microseconds of work.
 pub const REPLIES_OCTETS: usize = 2048;
+/// More than the replies to one message's commands mostly take, in octets.
+pub const REPLIES_ROOM: usize = 128;
 /// How much text has to come in a second, over each time-out, for the session to go on: who sends
 /// an octet now and then holds a connection, and sends no mail.
 pub const TEXT_OCTETS_PER_SECOND_MIN: u64 = 512;

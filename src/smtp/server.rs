@@ -911,6 +911,10 @@ impl Session {
     }
 
     fn reply(&mut self, reply: Reply) {
+        if self.output.is_empty() {
+            // Those to commands that were sent ahead go out together.
+            self.output.reserve(limits::REPLIES_ROOM);
+        }
         reply.encode(&mut self.output);
         self.events.push_back(Event::Reply(reply));
     }
