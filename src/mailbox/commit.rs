@@ -121,7 +121,7 @@ pub struct Committer {
     /// What is about to be written to the journal.
     frames: Vec<u8>,
     /// The lock of the server that commits here.
-    server_lock: Option<Arc<dyn Lock>>,
+    server_lock: Option<Box<dyn Lock>>,
     /// Something of a refused message may be left behind what counts.
     may_have_excess: bool,
 }
@@ -220,7 +220,7 @@ impl Committer {
 
     /// Commits for the server that has this lock, and tells others there when a batch is half done.
     #[must_use]
-    pub fn of_server(mut self, server_lock: Arc<dyn Lock>) -> Self {
+    pub fn of_server(mut self, server_lock: Box<dyn Lock>) -> Self {
         self.server_lock = Some(server_lock);
         self
     }

@@ -1,10 +1,11 @@
 //! The store in text files: `USER/mymailbox.mail` under the mail root.
 //!
-//! One server at a time has a root; other processes may read, delete and append meanwhile. Who
+//! One server at a time has a root and appends; other processes may read and delete meanwhile. Who
 //! changes a mailbox holds the write lock. Who does so beside the server first syncs all mailboxes
 //! and removes the journal, and the server notices: so nobody ever works with another's idea of
-//! where a mailbox ends. Who reads keeps the file: appending leaves what is there as it is, and
-//! deleting makes a new file, or a new end where nobody reads.
+//! where a mailbox ends. Who reads asks where that is while nobody writes, and keeps the file:
+//! appending leaves what is there as it is, and deleting makes a new file, or a new end where nobody
+//! reads.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -42,8 +43,6 @@ const MAILDROP_LOCK_NAME: &str = ".minismtp.lock";
 const MAILBOX_NAME: &str = "mymailbox.mail";
 /// What the names of files with torn records begin with.
 const TORN_PREFIX: &str = "mymailbox.torn-";
-/// How many mailboxes a visitor holds open.
-const VISITOR_HANDLES: usize = 64;
 /// From this on, who waits for a commit is better off with another thread. To hand one over takes a
 /// tenth of a millisecond, which is what a good disk takes for all of it.
 const HANDING_OVER_PAYS: Duration = Duration::from_millis(1);
@@ -79,7 +78,6 @@ pub struct FileStore {
     report: Reporter,
     /// The thread that commits; `None` in a program that only visits.
     committer: Mutex<Option<Commits>>,
-    server_lock: Option<Arc<dyn Lock>>,
     rooms: Rooms,
 }
 
@@ -159,7 +157,7 @@ impl FileStore {
                     disk.remove(Path::new(&name)).map_err(error)?;
                 }
             }
-            Arc::<dyn Lock>::from(server_lock)
+            server_lock
         };
         let (queue, batches) = channel();
         let settings = Settings {
@@ -168,8 +166,7 @@ impl FileStore {
             in_background: true,
         };
         let desk = Arc::new(Mutex::new(Desk {
-            committer: Committer::new(Arc::clone(&disk), settings)
-                .of_server(Arc::clone(&server_lock)),
+            committer: Committer::new(Arc::clone(&disk), settings).of_server(server_lock),
             report: Arc::clone(&report),
             lasted: Duration::MAX,
         }));
@@ -188,7 +185,6 @@ impl FileStore {
             disk,
             report,
             committer,
-            server_lock: Some(server_lock),
             rooms: Rooms::default(),
         })
     }
@@ -200,7 +196,6 @@ impl FileStore {
             disk,
             report,
             committer: Mutex::new(None),
-            server_lock: None,
             rooms: Rooms::default(),
         }
     }
@@ -477,26 +472,15 @@ impl Store for FileStore {
             Ok(job) => job,
             Err(error) => return done(Err(error)),
         };
-        if let Some(commits) = &mut *self.commits() {
-            commits.waiting.push((job, QueuedDone(done)));
-            if commits.waiting.len() >= BATCH_MESSAGES_MAX {
-                commits.begin();
+        match &mut *self.commits() {
+            Some(commits) => {
+                commits.waiting.push((job, QueuedDone(done)));
+                if commits.waiting.len() >= BATCH_MESSAGES_MAX {
+                    commits.begin();
+                }
             }
-            return;
+            None => done(Err(AppendError::Failed("the store is closed".to_owned()))),
         }
-        if self.server_lock.is_some() {
-            return done(Err(AppendError::Failed("the store is closed".to_owned())));
-        }
-        let settings = Settings {
-            handles_max: VISITOR_HANDLES,
-            part_octets_max: PART_OCTETS_MAX,
-            in_background: false,
-        };
-        let mut committer = Committer::new(Arc::clone(&self.disk), settings);
-        let outcome = committer.commit(&[job]).pop();
-        // What is committed is durable; a journal that stays is the next one's to clean up.
-        drop(committer.close());
-        done(outcome.unwrap_or(Ok(())));
     }
 
     fn commit(&self, is_alone: bool) {
