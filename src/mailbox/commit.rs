@@ -18,7 +18,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::disk::{Disk, File, Glance, Lock, Open, Task, TaskError};
+use crate::disk::{Disk, File, Glance, Lock, Open, Status, Task, TaskError};
 
 use super::AppendError;
 use super::checkpoint::{Checkpointer, Due};
@@ -522,7 +522,10 @@ impl Committer {
         self.disk.make_directory(directory)?;
         ids::settle(&*self.disk, &path)?;
         let file = self.disk.open(&path, Open::Write)?;
-        let octets = file.status()?.octets;
+        let Status {
+            identity, octets, ..
+        } = file.status()?;
+        self.is_nobody_elses(identity)?;
         let end = format::last_record_end(&*file, octets)?;
         recovery::set_aside(&*self.disk, &path, &*file, end, &mut self.findings)?;
         if let Err(error) = file.sync() {
@@ -532,7 +535,7 @@ impl Committer {
         }
         self.disk.sync_directory(directory)?;
         let mailbox = KnownMailbox {
-            identity: file.status()?.identity,
+            identity,
             path,
             file: Some(file.into()),
             committed: end,
@@ -547,6 +550,25 @@ impl Committer {
         self.mailboxes.insert(user.to_owned(), mailbox);
         self.without_base.push(user.to_owned());
         Ok(())
+    }
+
+    /// Fails where a mailbox is another one too, by a hard link: each would be written to as if it had
+    /// its end to itself.
+    fn is_nobody_elses(&self, identity: (u64, u64)) -> io::Result<()> {
+        let mut others = self.mailboxes.values();
+        let Some(other) = others.find(|other| other.identity == identity) else {
+            return Ok(());
+        };
+        // Unless somebody gave it another name.
+        let found = self.disk.glance(&other.path)?;
+        if found.is_none_or(|found| found.identity != identity) {
+            return Ok(());
+        }
+        let path = self.disk.show(&other.path);
+        Err(io::Error::other(format!(
+            "the same file as `{}`: each user needs one",
+            path.display()
+        )))
     }
 
     /// Makes the lengths of newly opened mailboxes durable, before anything is written to them.

@@ -1060,6 +1060,29 @@ fn a_mailbox_that_has_become_a_directory_takes_no_message_of_a_batch() {
 }
 
 #[test]
+fn a_mailbox_that_two_users_share_is_refused_and_a_renamed_one_is_not() {
+    let root = std::env::temp_dir().join(format!("minismtp-shared-{}", std::process::id()));
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk::open(&root).unwrap());
+    let [andrew, berta] = ["Andrew", "Berta"].map(|name| root.join(mailbox_path(name)));
+    let mut committer = Committer::new(Arc::clone(&disk), SETTINGS[0]);
+    assert_eq!(committer.commit(&[job("0.0", false, false)]), [Ok(())]);
+    disk.make_directory(Path::new("Berta")).unwrap();
+    std::fs::hard_link(&andrew, &berta).unwrap();
+    let shared = committer.commit(&[job("0.1", false, true), job("0.2", false, false)]);
+    std::fs::remove_file(&andrew).unwrap();
+    let renamed = committer.commit(&[job("0.3", false, true)]);
+    drop(committer.close());
+    let found = ["Andrew", "Berta"].map(|name| mail(&visit(Arc::clone(&disk)), name).len());
+    std::fs::remove_dir_all(&root).unwrap();
+    assert!(
+        matches!(&shared[..], [Err(AppendError::Failed(why)), Ok(())] if why.contains("the same file")),
+        "{shared:?}"
+    );
+    assert_eq!(renamed, [Ok(())]);
+    assert_eq!(found, [1, 3]);
+}
+
+#[test]
 fn a_person_who_empties_a_mailbox_is_right() {
     let disk = SimulatedDisk::default();
     let mut committer = Committer::new(Arc::new(disk.clone()), SETTINGS[0]);
