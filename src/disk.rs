@@ -272,12 +272,21 @@ pub trait Disk: Send + Sync + fmt::Debug {
 ///
 /// As for [`Disk::open`] and [`File::read_at`].
 pub fn read(disk: &dyn Disk, path: &Path) -> io::Result<Option<Vec<u8>>> {
-    let file = match disk.open(path, Open::Read) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    read_whole(&*file).map(Some)
+    open_if_there(disk, path)?
+        .map(|file| read_whole(&*file))
+        .transpose()
+}
+
+/// Opens a file for reading; `None` where it is missing.
+///
+/// # Errors
+///
+/// As for [`Disk::open`].
+pub fn open_if_there(disk: &dyn Disk, path: &Path) -> io::Result<Option<Box<dyn File>>> {
+    match disk.open(path, Open::Read) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        opened => opened.map(Some),
+    }
 }
 
 /// Reads a small file that is open.

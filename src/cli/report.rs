@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anstyle::{AnsiColor, Style};
 use clap::ColorChoice;
 
-use crate::mailbox::file::Reporter;
+use crate::mailbox::Reporter;
 
 /// How a command ends, by the numbers of `sysexits.h`; 0 and 1 as `grep` has them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

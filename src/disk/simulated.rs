@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -37,6 +38,8 @@ struct State {
     files: Vec<Content>,
     /// The locks that are held.
     locks: BTreeMap<PathBuf, Held>,
+    /// The files that are kept from being changed ([`Held::Shared`]), or that somebody has taken over.
+    kept: BTreeMap<usize, Held>,
     /// Changes so far.
     operations: u64,
     /// The operation at which the power goes.
@@ -284,6 +287,7 @@ impl Disk for SimulatedDisk {
         Ok(Box::new(SimulatedFile {
             disk: self.clone(),
             inode,
+            is_counted: AtomicBool::new(false),
         }))
     }
 
@@ -412,14 +416,15 @@ impl Disk for SimulatedDisk {
             let mut state = self.state();
             state.is_on()?;
             let held = state.locks.entry(path.to_owned());
-            match held.or_insert(Held::Shared(0)) {
-                Held::Shared(count) => {
-                    *count += 1;
-                    break;
-                }
-                _ if begun.elapsed() < patience => std::thread::yield_now(),
-                _ => return Ok(None),
+            if let Held::Shared(count) = held.or_insert(Held::Shared(0)) {
+                *count += 1;
+                break;
             }
+            drop(state);
+            if begun.elapsed() >= patience {
+                return Ok(None);
+            }
+            std::thread::yield_now();
         }
         Ok(Some(Box::new(SimulatedLock {
             disk: self.clone(),
@@ -456,11 +461,7 @@ impl Lock for SimulatedLock {
 
 impl Drop for SimulatedLock {
     fn drop(&mut self) {
-        let mut state = self.disk.state();
-        match state.locks.get_mut(&self.path) {
-            Some(Held::Shared(count)) if *count > 1 => *count -= 1,
-            _ => drop(state.locks.remove(&self.path)),
-        }
+        let_go(&mut self.disk.state().locks, &self.path);
     }
 }
 
@@ -468,6 +469,8 @@ impl Drop for SimulatedLock {
 struct SimulatedFile {
     disk: SimulatedDisk,
     inode: usize,
+    /// This handle is counted in [`State::kept`].
+    is_counted: AtomicBool,
 }
 
 impl SimulatedFile {
@@ -534,15 +537,48 @@ impl File for SimulatedFile {
     }
 
     fn keep(&self) -> io::Result<()> {
-        self.disk.state().is_on()
+        loop {
+            let mut state = self.disk.state();
+            state.is_on()?;
+            if let Held::Shared(count) = state.kept.entry(self.inode).or_insert(Held::Shared(0)) {
+                *count += 1;
+                self.is_counted.store(true, Ordering::Relaxed);
+                return Ok(());
+            }
+            drop(state);
+            std::thread::yield_now();
+        }
     }
 
     fn take_over(&self) -> io::Result<bool> {
-        self.disk.state().is_on().map(|()| true)
+        let mut state = self.disk.state();
+        state.is_on()?;
+        let is_free = !state.kept.contains_key(&self.inode);
+        if is_free {
+            state.kept.insert(self.inode, Held::Busy);
+            self.is_counted.store(true, Ordering::Relaxed);
+        }
+        Ok(is_free)
     }
 
     fn set_access(&self, like: &Status) -> io::Result<()> {
         self.change(|content| content.mode = like.mode)
+    }
+}
+
+impl Drop for SimulatedFile {
+    fn drop(&mut self) {
+        if self.is_counted.load(Ordering::Relaxed) {
+            let_go(&mut self.disk.state().kept, &self.inode);
+        }
+    }
+}
+
+/// One who holds it lets go.
+fn let_go<K: Ord>(held: &mut BTreeMap<K, Held>, what: &K) {
+    match held.get_mut(what) {
+        Some(Held::Shared(count)) if *count > 1 => *count -= 1,
+        _ => drop(held.remove(what)),
     }
 }
 

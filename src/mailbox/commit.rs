@@ -20,14 +20,15 @@ use std::sync::Arc;
 
 use crate::disk::{Disk, File, Glance, Lock, Open, Status, Task, TaskError};
 
-use super::AppendError;
 use super::checkpoint::{Checkpointer, Due};
-use super::file::{WRITE_LOCK_NAME, mailbox_path};
+use super::file::mailbox_path;
 use super::format;
 use super::ids;
 use super::journal::{self, Base, Entry, Journal, Placed};
+use super::locks;
 use super::recovery::{self, Tail};
 use super::spool::Text;
+use super::{AppendError, Reporter};
 
 /// Texts of this size and more go to their mailboxes directly and are synced there; writing them
 /// to the journal too would cost more than the syncs it saves.
@@ -103,7 +104,6 @@ pub struct Settings {
 }
 
 /// The one that writes mailboxes.
-#[derive(Debug)]
 pub struct Committer {
     disk: Arc<dyn Disk>,
     settings: Settings,
@@ -115,7 +115,7 @@ pub struct Committer {
     /// The journal could not be synced, or something written could not be undone: nothing is
     /// certain before a recovery has gone through.
     is_broken: bool,
-    findings: Vec<String>,
+    report: Reporter,
     /// Counts batches.
     batch: u64,
     /// What is about to be written to the journal.
@@ -124,6 +124,12 @@ pub struct Committer {
     server_lock: Option<Box<dyn Lock>>,
     /// Something of a refused message may be left behind what counts.
     may_have_excess: bool,
+}
+
+impl std::fmt::Debug for Committer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Committer").field(&self.disk).finish()
+    }
 }
 
 #[derive(Debug)]
@@ -196,7 +202,7 @@ type Outcome = Result<(), AppendError>;
 impl Committer {
     /// Begins with nothing open. The store must be recovered.
     #[must_use]
-    pub fn new(disk: Arc<dyn Disk>, settings: Settings) -> Self {
+    pub fn new(disk: Arc<dyn Disk>, settings: Settings, report: Reporter) -> Self {
         let checkpointer = if settings.in_background {
             Checkpointer::in_background(Arc::clone(&disk))
         } else {
@@ -210,7 +216,7 @@ impl Committer {
             mailboxes: HashMap::new(),
             without_base: Vec::new(),
             is_broken: false,
-            findings: Vec::new(),
+            report,
             batch: 0,
             frames: Vec::new(),
             server_lock: None,
@@ -225,17 +231,17 @@ impl Committer {
         self
     }
 
-    /// Things that a person should hear of, since the last call.
-    pub fn take_findings(&mut self) -> Vec<String> {
-        std::mem::take(&mut self.findings)
+    /// Stores messages, each for all its recipients or none; gives an outcome for each. Waits for
+    /// whoever changes a mailbox.
+    pub fn commit(&mut self, jobs: &[Arc<Job>]) -> Vec<Outcome> {
+        match locks::write_lock(&*self.disk, &self.report) {
+            Ok(lock) => self.commit_holding(lock, jobs),
+            Err(error) => refuse_all(jobs, &error),
+        }
     }
 
-    /// Stores messages, each for all its recipients or none; gives an outcome for each.
-    pub fn commit(&mut self, jobs: &[Arc<Job>]) -> Vec<Outcome> {
-        let lock = match self.disk.lock(Path::new(WRITE_LOCK_NAME), true) {
-            Ok(lock) => lock,
-            Err(error) => return refuse_all(jobs, &error),
-        };
+    /// The same with the write lock, for who must not wait for it.
+    pub fn commit_holding(&mut self, lock: Box<dyn Lock>, jobs: &[Arc<Job>]) -> Vec<Outcome> {
         let outcomes = match self.set_at_rest(false) {
             Ok(()) => self.commit_locked(jobs),
             Err(error) => refuse_all(jobs, &error),
@@ -264,7 +270,7 @@ impl Committer {
     ///
     /// As the disk reports them. The journal is still there, and the next start recovers.
     pub fn close(&mut self) -> io::Result<()> {
-        let _lock = self.disk.lock(Path::new(WRITE_LOCK_NAME), true)?;
+        let _lock = locks::write_lock(&*self.disk, &self.report)?;
         self.check_journal();
         self.end_checkpoint(true);
         if self.is_broken {
@@ -376,8 +382,7 @@ impl Committer {
             journal.retract()?;
         }
         self.forget();
-        let findings = recovery::recover(&*self.disk, Tail::Doubtful)?;
-        self.findings.extend(findings);
+        recovery::recover(&*self.disk, Tail::Doubtful, &self.report)?;
         self.is_broken = false;
         Ok(())
     }
@@ -450,8 +455,7 @@ impl Committer {
             // A failed sync is never tried again: recovery writes the records anew.
             Some(Err(error)) => {
                 self.is_broken = true;
-                self.findings
-                    .push(format!("mailboxes cannot be synced: {error}"));
+                (self.report)(&format!("mailboxes cannot be synced: {error}"));
             }
         }
     }
@@ -505,7 +509,7 @@ impl Committer {
                 return Ok(());
             }
             // Somebody removed, replaced or edited it. What is there now is what counts.
-            self.findings.push(format!(
+            (self.report)(&format!(
                 "mailbox {} was changed by somebody else",
                 self.disk.show(&mailbox.path).display(),
             ));
@@ -527,7 +531,7 @@ impl Committer {
         } = file.status()?;
         self.is_nobody_elses(identity)?;
         let end = format::last_record_end(&*file, octets)?;
-        recovery::set_aside(&*self.disk, &path, &*file, end, &mut self.findings)?;
+        recovery::set_aside(&*self.disk, &path, &*file, end, &self.report)?;
         if let Err(error) = file.sync() {
             // The journal may hold records that were lost with that, and has to be asked.
             self.is_broken = true;
@@ -828,8 +832,7 @@ impl Committer {
 
     fn break_off(&mut self, error: &io::Error) {
         self.is_broken = true;
-        self.findings
-            .push(format!("the journal cannot be written: {error}"));
+        (self.report)(&format!("the journal cannot be written: {error}"));
     }
 }
 

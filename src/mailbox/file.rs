@@ -11,32 +11,30 @@ use std::collections::BTreeSet;
 use std::io;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::disk::{Disk, File, Lock, Open, Status, directory_of, remove_if_there};
+use crate::disk::{Disk, File, Lock, Open, Status, directory_of, open_if_there, remove_if_there};
 use crate::user::UserName;
 
 use super::commit::{Committer, Job, JobRecord, Settings};
 use super::format::{Lines, Record, Span, Summary};
 use super::heads::Heads;
-use super::ids;
+use super::ids::{self, Removed};
 use super::index::{Entry, MessageReader};
 use super::journal::{self, PART_OCTETS_MAX};
+use super::locks::{self, SERVER_LOCK_NAME, WRITE_LOCK_NAME};
 use super::recovery::{self, Tail};
 use super::spool::{Rooms, SPOOL_PREFIX, Spool};
 use super::table::{self, Table};
 use super::tail;
 use super::{
-    AppendError, CopyError, Done, Mailbox, Message, Reading, Seen, Store, StoreError, TakeLines,
+    AppendError, CopyError, Done, Mailbox, Message, Reading, Reporter, Seen, Store, StoreError,
+    TakeLines,
 };
-
-/// The lock that a server holds as long as it runs.
-pub const SERVER_LOCK_NAME: &str = ".minismtp.server.lock";
-/// The lock that is held while a mailbox is changed.
-pub const WRITE_LOCK_NAME: &str = ".minismtp.lock";
 
 /// The lock in a user's directory that a session holds.
 const MAILDROP_LOCK_NAME: &str = ".minismtp.lock";
@@ -48,8 +46,6 @@ const TORN_PREFIX: &str = "mymailbox.torn-";
 const HANDING_OVER_PAYS: Duration = Duration::from_millis(1);
 /// How long who reads waits for whoever changes a mailbox: many times what a batch takes.
 const READ_PATIENCE: Duration = Duration::from_secs(1);
-/// How long to wait for the write lock without a word.
-const WAIT_UNTOLD: Duration = Duration::from_secs(2);
 /// How many messages wait for each other at most.
 const BATCH_MESSAGES_MAX: usize = 256;
 /// How many `Received` fields a message may have (RFC 5321 §6.3).
@@ -68,10 +64,6 @@ pub fn mailbox_path(user: &str) -> PathBuf {
     Path::new(user).join(MAILBOX_NAME)
 }
 
-/// Hears of what a person should know: torn records that were set aside, mailboxes that somebody
-/// changed.
-pub type Reporter = Arc<dyn Fn(&str) + Send + Sync>;
-
 /// Mail in text files.
 pub struct FileStore {
     disk: Arc<dyn Disk>,
@@ -79,6 +71,8 @@ pub struct FileStore {
     /// The thread that commits; `None` in a program that only visits.
     committer: Mutex<Option<Commits>>,
     rooms: Rooms,
+    /// Nobody has been at a change for long.
+    is_patient: AtomicBool,
 }
 
 /// Messages that are committed together, and who waits for them.
@@ -140,18 +134,15 @@ impl FileStore {
         let server_lock = {
             // In this order, as visitors have it: who holds the write lock and finds no server
             // may be sure that none begins.
-            let lock = |name: &str, wait| {
-                let locked = disk.lock(Path::new(name), wait);
-                locked.map_err(|cause| error(about(Path::new(name))(cause)))
-            };
-            let _lock = lock(WRITE_LOCK_NAME, true)?;
-            let server_lock = lock(SERVER_LOCK_NAME, false)?;
-            let server_lock = server_lock.ok_or_else(|| StoreError::InUse {
-                root: disk.show(root).display().to_string(),
-            })?;
-            for finding in recovery::recover(&*disk, Tail::Doubtful).map_err(error)? {
-                report(&finding);
-            }
+            let _lock = locks::write_lock(&*disk, &report).map_err(error)?;
+            let server_lock = Path::new(SERVER_LOCK_NAME);
+            let server_lock = disk.lock(server_lock, false).map_err(about(server_lock));
+            let server_lock = server_lock
+                .map_err(error)?
+                .ok_or_else(|| StoreError::InUse {
+                    root: disk.show(root).display().to_string(),
+                })?;
+            recovery::recover(&*disk, Tail::Doubtful, &report).map_err(error)?;
             for name in disk.names(root).map_err(error)? {
                 if name.starts_with(SPOOL_PREFIX) {
                     disk.remove(Path::new(&name)).map_err(error)?;
@@ -166,7 +157,8 @@ impl FileStore {
             in_background: true,
         };
         let desk = Arc::new(Mutex::new(Desk {
-            committer: Committer::new(Arc::clone(&disk), settings).of_server(server_lock),
+            committer: Committer::new(Arc::clone(&disk), settings, Arc::clone(&report))
+                .of_server(server_lock),
             report: Arc::clone(&report),
             lasted: Duration::MAX,
         }));
@@ -186,6 +178,7 @@ impl FileStore {
             report,
             committer,
             rooms: Rooms::default(),
+            is_patient: AtomicBool::new(true),
         })
     }
 
@@ -197,6 +190,7 @@ impl FileStore {
             report,
             committer: Mutex::new(None),
             rooms: Rooms::default(),
+            is_patient: AtomicBool::new(true),
         }
     }
 
@@ -214,76 +208,67 @@ impl FileStore {
         change: impl FnOnce() -> io::Result<T>,
     ) -> Result<T, StoreError> {
         let change = || {
-            let _lock = self.write_lock()?;
-            for finding in recovery::recover(&*self.disk, self.tail()?)? {
-                (self.report)(&finding);
-            }
+            let _lock = locks::write_lock(&*self.disk, &self.report)?;
+            recovery::recover(&*self.disk, locks::tail(&*self.disk)?, &self.report)?;
             change()
         };
         change().map_err(|error| io_error("write", &*self.disk, path, error))
     }
 
-    /// Takes the write lock, and says so where that takes long.
-    fn write_lock(&self) -> io::Result<Option<Box<dyn Lock>>> {
-        let path = Path::new(WRITE_LOCK_NAME);
-        let lock = |wait| self.disk.lock(path, wait).map_err(about(path));
-        if let Some(free) = lock(false)? {
-            return Ok(Some(free));
-        }
-        std::thread::scope(|scope| {
-            let (had, waits) = channel::<()>();
-            scope.spawn(move || {
-                if waits.recv_timeout(WAIT_UNTOLD) == Err(RecvTimeoutError::Timeout) {
-                    let path = self.disk.show(path);
-                    (self.report)(&format!(
-                        "waiting for another process that has locked `{}`",
-                        path.display()
-                    ));
-                }
-            });
-            let locked = lock(true);
-            drop(had);
-            locked
-        })
-    }
-
-    /// Whether octets behind the last committed record may be a crash's, while the write lock is
-    /// held.
-    fn tail(&self) -> io::Result<Tail> {
-        let lock = Path::new(SERVER_LOCK_NAME);
-        // A server that was killed in the middle of a batch may hold this lock a moment longer than the
-        // write lock.
-        let is_at_rest = self.disk.is_held_at_rest(lock).map_err(about(lock))?;
-        Ok(if is_at_rest {
-            Tail::KeepWhole
-        } else {
-            Tail::Doubtful
-        })
-    }
-
-    /// Opens a mailbox, keeps it from being changed in its place, and says how much of it counts:
-    /// what a batch has written and not committed may be gone again.
-    fn keep(&self, path: &Path, directory: &Path) -> io::Result<Option<(Box<dyn File>, u64)>> {
+    /// Opens a mailbox to read it as it is now.
+    fn open_kept(&self, user: &str) -> io::Result<Option<Opened>> {
+        let (disk, path, directory) = (&*self.disk, &mailbox_path(user), Path::new(user));
         let mut is_mended = false;
         loop {
-            let file = match self.disk.open(path, Open::Read) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-                file => file?,
+            let Some(file) = open_if_there(disk, path)? else {
+                return Ok(None);
             };
             file.keep()?;
-            // Without it somebody is at a change for so long that it is no batch.
-            let share = self.disk.share(Path::new(WRITE_LOCK_NAME), READ_PATIENCE);
-            let share = share.unwrap_or_default();
+            let share = self.share();
             let is_left = self.is_left_half_done(directory, share.is_some());
-            if is_mended || !is_left.unwrap_or(false) {
-                let octets = file.status()?.octets;
-                return Ok(Some((file, octets)));
+            if !is_mended && is_left.as_ref().is_ok_and(|is_left| *is_left) {
+                drop((share, file));
+                // What cannot be mended here can still be read.
+                drop(self.change(path, || self.settle(path)));
+                is_mended = true;
+                continue;
             }
-            drop((share, file));
-            // What cannot be mended here can still be read.
-            drop(self.change(path, || self.settle(path)));
-            is_mended = true;
+            let Some(removed) = table::removed(disk, path, &*file)? else {
+                continue;
+            };
+            let Status {
+                identity,
+                mut octets,
+                ..
+            } = file.status()?;
+            if share.is_none() || is_left.unwrap_or(true) {
+                // What a batch has written is there, and may be gone again.
+                let committed = recovery::committed(disk, user, identity.1).unwrap_or_default();
+                octets = octets.min(committed.unwrap_or(octets));
+            }
+            drop(share);
+            let table = Table::open(disk, directory, &*file, octets, removed)?;
+            let torn_octets = octets.saturating_sub(table.end()?);
+            return Ok(Some(Opened {
+                file: Arc::from(file),
+                table,
+                torn_octets,
+            }));
         }
+    }
+
+    /// Keeps all mailboxes from being changed, for a moment. `None` where somebody is at it for too
+    /// long; then the next who asks does not wait for that again.
+    fn share(&self) -> Option<Box<dyn Lock>> {
+        let patience = if self.is_patient.load(Ordering::Relaxed) {
+            READ_PATIENCE
+        } else {
+            Duration::ZERO
+        };
+        let share = self.disk.share(Path::new(WRITE_LOCK_NAME), patience);
+        let share = share.unwrap_or_default();
+        self.is_patient.store(share.is_some(), Ordering::Relaxed);
+        share
     }
 
     /// Whether somebody died in the middle of a change. While others may be at one, only what nobody
@@ -295,7 +280,7 @@ impl FileStore {
         }
         Ok(is_alone
             && (ids::are_prepared(disk, directory)?
-                || journal::exists(disk)? && self.tail()? == Tail::Doubtful))
+                || journal::exists(disk)? && locks::tail(disk)? == Tail::Doubtful))
     }
 
     /// Clears up after whoever died while messages were deleted. The caller holds the write lock, and
@@ -313,7 +298,8 @@ impl FileStore {
         };
         self.settle(path)?;
         let file = disk.open(path, Open::Write)?;
-        let table = Table::open(disk, directory, &*file, file.status()?.octets)?;
+        let removed = Removed::read(disk, directory)?;
+        let table = Table::open(disk, directory, &*file, file.status()?.octets, removed)?;
         let mut missing = Vec::new();
         for &Seen { number, hash } in messages {
             let at = number.checked_sub(1);
@@ -326,7 +312,7 @@ impl FileStore {
         let Some(first) = numbers.first().filter(|_| missing.is_empty()) else {
             return Ok(missing);
         };
-        recovery::set_aside(disk, path, &*file, table.end()?, &mut Vec::new())?;
+        recovery::set_aside(disk, path, &*file, table.end()?, &self.report)?;
         let entry = |at: usize| {
             let entry = table.numbered(at)?;
             entry.ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))
@@ -351,11 +337,12 @@ impl FileStore {
         let spans = runs(spans.collect::<io::Result<Vec<Span>>>()?);
         let behind: u64 = spans.iter().map(|span| span.octets).sum();
         removed.prepare(disk, directory, cut + behind)?;
-        if behind == 0 {
-            // Only the end goes: nothing has to be written anew.
+        // Who reads keeps what is there.
+        let is_in_place = (behind == 0 || behind < cut / TAIL_PAYS) && file.take_over()?;
+        if is_in_place && behind == 0 {
             file.truncate(cut)?;
             file.sync()?;
-        } else if behind < cut / TAIL_PAYS && file.take_over()? {
+        } else if is_in_place {
             tail::replace(disk, user.as_str(), &*file, cut, &spans)?;
         } else {
             let before = Span {
@@ -495,10 +482,14 @@ impl Store for FileStore {
         }
         let shared = Arc::clone(&open.desk);
         match shared.try_lock() {
-            Ok(mut desk) if desk.lasted < HANDING_OVER_PAYS => {
+            // The lock may be somebody's who is at it for long.
+            Ok(mut desk)
+                if desk.lasted < HANDING_OVER_PAYS
+                    && let Ok(Some(lock)) = locks::try_write_lock(&*self.disk) =>
+            {
                 let batch = std::mem::take(&mut open.waiting);
                 drop(commits);
-                desk.commit(batch);
+                desk.commit(batch, Some(lock));
             }
             _ => open.begin(),
         }
@@ -506,20 +497,7 @@ impl Store for FileStore {
 
     fn open(&self, user: &UserName) -> Result<Box<dyn Mailbox>, StoreError> {
         let path = mailbox_path(user.as_str());
-        let directory = Path::new(user.as_str());
-        let opened = (|| {
-            let Some((file, octets)) = self.keep(&path, directory)? else {
-                return Ok(None);
-            };
-            let table = Table::open(&*self.disk, directory, &*file, octets)?;
-            let torn_octets = octets.saturating_sub(table.end()?);
-            Ok(Some(Opened {
-                file: Arc::from(file),
-                table,
-                torn_octets,
-            }))
-        })();
-        match opened {
+        match self.open_kept(user.as_str()) {
             Ok(opened) => {
                 let shown = self.disk.show(&path).display().to_string();
                 Ok(Box::new(FileMailbox { shown, opened }))
@@ -600,15 +578,18 @@ impl std::fmt::Debug for Desk {
 }
 
 impl Desk {
-    fn commit(&mut self, batch: Batch) {
+    /// Commits, and tells who waits; takes the write lock where it is not given.
+    fn commit(&mut self, batch: Batch, lock: Option<Box<dyn Lock>>) {
         let begun = Instant::now();
         let (jobs, done): (Vec<Arc<Job>>, Vec<QueuedDone>) = batch.into_iter().unzip();
-        let outcomes = self.committer.commit(&jobs);
+        let outcomes = match lock {
+            Some(lock) => self.committer.commit_holding(lock, &jobs),
+            None => self.committer.commit(&jobs),
+        };
         self.lasted = begun.elapsed();
         for (QueuedDone(done), outcome) in done.into_iter().zip(outcomes) {
             done(outcome);
         }
-        self.report();
     }
 
     fn close(&mut self) {
@@ -616,13 +597,6 @@ impl Desk {
             (self.report)(&format!(
                 "mailboxes are left for the next start to recover: {error}"
             ));
-        }
-        self.report();
-    }
-
-    fn report(&mut self) {
-        for finding in self.committer.take_findings() {
-            (self.report)(&finding);
         }
     }
 }
@@ -639,7 +613,7 @@ fn commit_all(desk: &Mutex<Desk>, batches: &Receiver<Batch>) {
         {
             batch.extend(more);
         }
-        lock(desk).commit(batch);
+        lock(desk).commit(batch, None);
     }
     lock(desk).close();
 }

@@ -165,6 +165,11 @@ pub fn settle(disk: &dyn Disk, mailbox: &Path) -> io::Result<()> {
             .next()
             .and_then(|line| line.strip_prefix(SIZE_WORD));
         if size.and_then(|size| size.parse().ok()) == Some(octets) {
+            // What is seen of the mailbox has to last as long as what is said of it.
+            if let Some(mailbox) = disk::open_if_there(disk, mailbox)? {
+                mailbox.sync()?;
+            }
+            disk.sync_directory(directory)?;
             disk::put_in_place(disk, &path)
         } else {
             disk::withdraw(disk, &path)

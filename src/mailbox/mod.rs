@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 
 use crate::address::ReversePath;
 use crate::disk::Lock;
@@ -16,6 +17,7 @@ mod heads;
 pub mod ids;
 pub mod index;
 pub mod journal;
+pub mod locks;
 pub mod memory;
 pub mod recovery;
 pub mod scan;
@@ -189,6 +191,10 @@ pub struct Message {
     /// The message.
     pub text: Spool,
 }
+
+/// Hears of what a person should know: torn records that were set aside, mailboxes that somebody
+/// changed.
+pub type Reporter = Arc<dyn Fn(&str) + Send + Sync>;
 
 /// Learns what became of a message.
 pub type Done = Box<dyn FnOnce(Result<(), AppendError>) + Send>;

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use crate::clock;
 use crate::disk::{Disk, File, Open, directory_of};
 
+use super::Reporter;
 use super::file::mailbox_path;
 use super::format;
 use super::journal::{self, AppendRecord, Base, Entry};
@@ -20,9 +21,6 @@ use super::tail;
 
 /// What no disk writes in part.
 const BLOCK_OCTETS: u64 = 512;
-
-/// What a recovery did, a sentence each, for the log.
-pub type Findings = Vec<String>;
 
 /// What to make of octets behind the last committed record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,16 +31,16 @@ pub enum Tail {
     KeepWhole,
 }
 
-/// Makes the journal's word true and removes it. The caller holds the write lock.
+/// Makes the journal's word true and removes it, and tells what there was to do. The caller holds the
+/// write lock.
 ///
 /// # Errors
 ///
 /// As the disk reports them, with the path; the journal is still there then, and all of it can be
 /// repeated.
-pub fn recover(disk: &dyn Disk, tail: Tail) -> io::Result<Findings> {
-    let mut findings = Vec::new();
+pub fn recover(disk: &dyn Disk, tail: Tail, report: &Reporter) -> io::Result<()> {
     let Some(entries) = journal::read(disk)? else {
-        return Ok(findings);
+        return Ok(());
     };
     for entry in &entries {
         if let Entry::Tail(tail) = entry {
@@ -51,7 +49,7 @@ pub fn recover(disk: &dyn Disk, tail: Tail) -> io::Result<Findings> {
     }
     for (user, plan) in plans(&entries) {
         let path = mailbox_path(&user);
-        let recovered = recover_mailbox(disk, &path, &plan, tail, &mut findings);
+        let recovered = recover_mailbox(disk, &path, &plan, tail, report);
         recovered.map_err(|error| {
             let path = disk.show(&path);
             io::Error::new(
@@ -60,8 +58,19 @@ pub fn recover(disk: &dyn Disk, tail: Tail) -> io::Result<Findings> {
             )
         })?;
     }
-    journal::remove(disk)?;
-    Ok(findings)
+    journal::remove(disk)
+}
+
+/// How much of a mailbox the journal vouches for; `None` where it does not know this file. For who
+/// reads while somebody writes: the records of a batch are in the mailbox before they count.
+///
+/// # Errors
+///
+/// As the disk reports them.
+pub fn committed(disk: &dyn Disk, user: &str, inode: u64) -> io::Result<Option<u64>> {
+    let entries = journal::read(disk)?.unwrap_or_default();
+    let plan = plans(&entries).remove(user);
+    Ok(plan.filter(|plan| plan.inode == inode).map(|plan| plan.end))
 }
 
 fn recover_mailbox(
@@ -69,10 +78,9 @@ fn recover_mailbox(
     path: &Path,
     plan: &Plan<'_>,
     tail: Tail,
-    findings: &mut Findings,
+    report: &Reporter,
 ) -> io::Result<()> {
-    let mut found =
-        |what: &str| findings.push(format!("mailbox {} {what}", disk.show(path).display()));
+    let found = |what: &str| report(&format!("mailbox {} {what}", disk.show(path).display()));
     let opened = match disk.status(path) {
         // Names are durable before anything is committed: somebody took the mailbox away.
         Ok(None) => {
@@ -91,7 +99,7 @@ fn recover_mailbox(
         Err(error) => return Err(error),
     };
     match plan.compare(&*file, tail)? {
-        Comparison::Ours => make_true(disk, path, &*file, plan, tail, findings)?,
+        Comparison::Ours => make_true(disk, path, &*file, plan, tail, report)?,
         Comparison::Overlaid => {
             let octets = file.status()?.octets;
             let name = keep_copy(disk, path, &*file, plan.base..octets)?;
@@ -99,7 +107,7 @@ fn recover_mailbox(
                 "held other messages than before the crash; they are in {}",
                 disk.show(&name).display(),
             ));
-            make_true(disk, path, &*file, plan, tail, findings)?;
+            make_true(disk, path, &*file, plan, tail, report)?;
         }
         Comparison::Displaced => {
             file.sync()?;
@@ -125,7 +133,7 @@ fn make_true(
     file: &dyn File,
     plan: &Plan<'_>,
     tail: Tail,
-    findings: &mut Findings,
+    report: &Reporter,
 ) -> io::Result<()> {
     plan.write(file)?;
     file.sync()?;
@@ -133,7 +141,7 @@ fn make_true(
         Tail::Doubtful => plan.end,
         Tail::KeepWhole => format::last_record_end(file, file.status()?.octets)?.max(plan.end),
     };
-    set_aside(disk, path, file, end, findings)
+    set_aside(disk, path, file, end, report)
 }
 
 /// Whether what stands where a mailbox should be is no file in a directory.
@@ -155,7 +163,7 @@ pub fn set_aside(
     path: &Path,
     file: &dyn File,
     end: u64,
-    findings: &mut Findings,
+    report: &Reporter,
 ) -> io::Result<()> {
     let octets = file.status()?.octets;
     if octets <= end {
@@ -165,7 +173,7 @@ pub fn set_aside(
     file.truncate(end)?;
     file.sync()?;
     let (path, name) = (disk.show(path), disk.show(&name));
-    findings.push(format!(
+    report(&format!(
         "{} octets behind the last whole message of {} set aside in {}",
         octets - end,
         path.display(),

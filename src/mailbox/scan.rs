@@ -44,12 +44,20 @@ fn scan_in_parts(file: &dyn File, whole: Range<u64>, parts: u64) -> io::Result<V
         let mut parts = edges.windows(2).map(|edge| edge[0]..edge[1]);
         let first = parts.next().unwrap_or(whole);
         let others: Vec<_> = parts
-            .map(|part| scope.spawn(|| scan_part(file, part)))
+            .map(|part| {
+                let own = part.clone();
+                let thread = std::thread::Builder::new();
+                (part, thread.spawn_scoped(scope, || scan_part(file, own)))
+            })
             .collect();
         let mut entries = scan_part(file, first)?;
-        for other in others {
-            let part = other.join();
-            entries.append(&mut part.map_err(|_| io::Error::other("a thread broke down"))??);
+        for (part, thread) in others {
+            let found = match thread {
+                Ok(thread) => thread.join(),
+                // A system without a thread to give has it done here.
+                Err(_) => Ok(scan_part(file, part)),
+            };
+            entries.append(&mut found.map_err(|_| io::Error::other("a thread broke down"))??);
         }
         Ok(entries)
     })

@@ -20,10 +20,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::disk::{Disk, File, Open, Status, directory_of, remove_if_there};
+use crate::disk::{Disk, File, Open, Status, directory_of, open_if_there, remove_if_there};
 
 use super::format::{Span, read_full};
-use super::ids::Removed;
+use super::ids::{self, Removed};
 use super::index::Entry;
 use super::scan;
 
@@ -55,6 +55,23 @@ pub struct Table {
     removed: Removed,
 }
 
+/// What is known of records that were removed from a mailbox, which is kept from being changed in its
+/// place; `None` where another has come to that place.
+///
+/// # Errors
+///
+/// As the disk reports them.
+pub fn removed(disk: &dyn Disk, mailbox: &Path, file: &dyn File) -> io::Result<Option<Removed>> {
+    let removed = Removed::read(disk, directory_of(mailbox))?;
+    // Who deletes puts the other mailbox in place first, then what was removed from it.
+    let found = disk.glance(mailbox)?;
+    let is_it = found.is_some_and(|found| {
+        file.status()
+            .is_ok_and(|own| own.identity == found.identity)
+    });
+    Ok(is_it.then_some(removed))
+}
+
 #[derive(Debug)]
 struct Stored {
     file: Box<dyn File>,
@@ -75,8 +92,8 @@ impl Table {
         directory: &Path,
         file: &dyn File,
         octets: u64,
+        removed: Removed,
     ) -> io::Result<Self> {
-        let removed = Removed::read(disk, directory)?;
         let status = file.status()?;
         let (stored, start) = match Stored::open(disk, directory, file, &status) {
             Some((stored, end)) => (Some(stored), end),
@@ -408,9 +425,21 @@ pub fn refresh(disk: &dyn Disk, mailbox: &Path, octets: u64) {
     if octets <= indexed.saturating_add(TAIL_OCTETS_MAX) {
         return;
     }
-    if let Ok(file) = disk.open(mailbox, Open::Read) {
-        drop(Table::open(disk, directory, &*file, octets));
-    }
+    let refreshed = (|| -> io::Result<()> {
+        let Some(file) = open_if_there(disk, mailbox)? else {
+            return Ok(());
+        };
+        file.keep()?;
+        // Somebody else will have to see first what is to become of that.
+        if ids::are_prepared(disk, directory)? {
+            return Ok(());
+        }
+        match removed(disk, mailbox, &*file)? {
+            Some(removed) => Table::open(disk, directory, &*file, octets, removed).map(drop),
+            None => Ok(()),
+        }
+    })();
+    refreshed.unwrap_or_default();
 }
 
 /// How much of its mailbox an index knows, if it is one.

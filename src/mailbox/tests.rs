@@ -11,15 +11,17 @@ use crate::disk::{self, Cut, Disk, File, Open, RealDisk, SimulatedDisk};
 use crate::user::UserName;
 
 use super::commit::{Committer, DIRECT_OCTETS_MIN, Job, JobRecord, Settings};
-use super::file::{FileStore, Reporter, SERVER_LOCK_NAME, WRITE_LOCK_NAME, mailbox_path};
+use super::file::{FileStore, mailbox_path};
 use super::format::Span;
 use super::index::{self, Entry};
 use super::journal::PART_OCTETS_MAX;
+use super::locks::{SERVER_LOCK_NAME, WRITE_LOCK_NAME};
 use super::memory::MemoryStore;
 use super::recovery::{self, Tail};
 use super::scan;
 use super::spool::{ROOM_OCTETS, ROOMS, Rooms, Spool, Text};
-use super::{AppendError, Message, Seen, Store, StoreError};
+use super::table;
+use super::{AppendError, Message, Reporter, Seen, Store, StoreError};
 
 fn user(name: &str) -> UserName {
     UserName::new(name).unwrap()
@@ -79,6 +81,13 @@ fn serve(disk: Arc<dyn Disk>) -> FileStore {
 
 fn visit(disk: Arc<dyn Disk>) -> FileStore {
     FileStore::visit(disk, quiet())
+}
+
+fn noted() -> (Reporter, Arc<Mutex<Vec<String>>>) {
+    let findings = Arc::new(Mutex::new(Vec::new()));
+    let heard = Arc::clone(&findings);
+    let report = move |what: &str| heard.lock().unwrap().push(what.to_owned());
+    (Arc::new(report), findings)
 }
 
 fn quiet() -> Reporter {
@@ -306,9 +315,7 @@ fn an_edited_file_is_read_as_it_is_meant() {
 #[test]
 fn a_server_and_a_visitor_share_a_root() {
     let disk: Arc<dyn Disk> = Arc::new(SimulatedDisk::default());
-    let findings = Arc::new(Mutex::new(Vec::new()));
-    let heard = Arc::clone(&findings);
-    let report = Arc::new(move |what: &str| heard.lock().unwrap().push(what.to_owned()));
+    let (report, findings) = noted();
     let server = FileStore::serve(Arc::clone(&disk), 8, report).unwrap();
     let visitor = visit(Arc::clone(&disk));
     assert!(
@@ -384,7 +391,7 @@ fn a_torn_record_is_set_aside() {
 fn script(disk: &SimulatedDisk, settings: Settings) -> (Vec<String>, Vec<String>) {
     let (mut acknowledged, mut open) = (Vec::new(), Vec::new());
     let disk: Arc<dyn Disk> = Arc::new(disk.clone());
-    let mut committer = Committer::new(Arc::clone(&disk), settings);
+    let mut committer = Committer::new(Arc::clone(&disk), settings, quiet());
     for number in 0..6 {
         // Batches of one and two, one and two recipients, small and large, and one of both.
         let is_large = |part| matches!((number, part), (3 | 4, _) | (5, 0));
@@ -503,7 +510,7 @@ fn check(disk: &SimulatedDisk, acknowledged: &[String], open: &[String], when: &
 }
 
 fn recover(disk: &SimulatedDisk) -> io::Result<()> {
-    recovery::recover(disk, Tail::Doubtful).map(drop)
+    recovery::recover(disk, Tail::Doubtful, &quiet())
 }
 
 const CUTS: [Cut; 6] = [
@@ -584,7 +591,7 @@ fn cut_at(operation: u64, settings: Settings) {
         );
         // And mail goes on.
         let disk: Arc<dyn Disk> = Arc::new(again.clone());
-        let outcome = Committer::new(disk, SETTINGS[0]).commit(&[job("9.9", false, true)]);
+        let outcome = Committer::new(disk, SETTINGS[0], quiet()).commit(&[job("9.9", false, true)]);
         assert_eq!(outcome, [Ok(())], "{when}");
     }
 }
@@ -597,7 +604,7 @@ fn whoever_comes_while_the_server_dies_keeps_nothing_half_done() {
         let disk = SimulatedDisk::default();
         let shared: Arc<dyn Disk> = Arc::new(disk.clone());
         let lock = shared.lock(server_lock, false).unwrap().unwrap();
-        let mut committer = Committer::new(shared, SETTINGS[0]).of_server(lock);
+        let mut committer = Committer::new(shared, SETTINGS[0], quiet()).of_server(lock);
         let mut acknowledged = vec!["0.0".to_owned()];
         assert_eq!(committer.commit(&[job("0.0", false, true)]), [Ok(())]);
         assert!(disk.is_held_at_rest(server_lock).unwrap());
@@ -663,7 +670,7 @@ fn no_row_of_failures_loses_doubles_or_tears_mail() {
         // A start that goes well, and then a disk that fails at every corner.
         let settings = SETTINGS[usize::try_from(seed / 4 % 4).unwrap()];
         let shared: Arc<dyn Disk> = Arc::new(disk.clone());
-        let mut committer = Committer::new(Arc::clone(&shared), settings);
+        let mut committer = Committer::new(Arc::clone(&shared), settings, quiet());
         let (mut acknowledged, mut open) = (Vec::new(), Vec::new());
         for number in 0..16 {
             disk.fail_often(
@@ -689,7 +696,7 @@ fn no_row_of_failures_loses_doubles_or_tears_mail() {
             let after = disk.restart(cut);
             recover(&after).unwrap();
             // Torn octets are set aside with the next message.
-            let next = Committer::new(Arc::new(after.clone()), SETTINGS[0])
+            let next = Committer::new(Arc::new(after.clone()), SETTINGS[0], quiet())
                 .commit(&[job("0.1", false, true)]);
             assert_eq!(next, [Ok(())]);
             let mut acknowledged = acknowledged.clone();
@@ -763,11 +770,14 @@ fn expunge_at_every_operation(numbers: &[usize]) {
                 };
                 // Somebody looks at it first, or nobody.
                 next(Arc::new(disk.restart(cut)));
-                let disk: Arc<dyn Disk> = Arc::new(disk.restart(cut));
+                let killed = disk.restart(cut);
+                let disk: Arc<dyn Disk> = Arc::new(killed.clone());
                 let store = visit(Arc::clone(&disk));
                 let found = look(&store);
-                let is_known = found == before || found == after;
-                assert!(is_known, "{what}: {:?}", found.1);
+                let is_known = |found: &_| *found == before || *found == after;
+                assert!(is_known(&found), "{what}: {:?}", found.1);
+                let later = look(&visit(Arc::new(killed.restart(Cut::Drop))));
+                assert!(is_known(&later), "{what}, and cut: {:?}", later.1);
                 assert!(expunged.is_err() || found == after, "{what}");
                 next(disk);
                 assert_eq!(mail(&store, "Andrew").len(), found.0.len() + 1, "{what}");
@@ -798,6 +808,62 @@ fn a_reader_waits_for_the_end_of_a_batch() {
     drop(lock);
     assert_eq!(counts.recv().unwrap(), 10);
     reader.join().unwrap();
+}
+
+/// Some batches take longer than anybody should wait.
+#[test]
+fn a_reader_who_cannot_wait_asks_the_journal() {
+    let disk: Arc<dyn Disk> = Arc::new(SimulatedDisk::default());
+    let server = serve(Arc::clone(&disk));
+    append(&server, &["Andrew"], PLAIN).unwrap();
+    let file = disk.open(&mailbox_path("Andrew"), Open::Write).unwrap();
+    let end = file.status().unwrap().octets;
+    let lock = disk.lock(Path::new(WRITE_LOCK_NAME), true).unwrap();
+    let record = b"From: s@h\nTo: Andrew@h\nSubject: x\nReceived: T\nhello\n.\n";
+    file.write_at(record, end).unwrap();
+    let reader = visit(Arc::clone(&disk));
+    for _ in 0..2 {
+        assert_eq!(mail(&reader, "Andrew").len(), 1);
+    }
+    file.truncate(end).unwrap();
+    drop(lock);
+    append(&server, &["Andrew"], PLAIN).unwrap();
+    assert_eq!(mail(&reader, "Andrew").len(), 2);
+}
+
+#[test]
+fn what_somebody_reads_stays_as_it_is() {
+    for numbers in [&[10][..], &[9], &[1]] {
+        let disk: Arc<dyn Disk> = Arc::new(ten_messages());
+        let reader = visit(Arc::clone(&disk));
+        let before = reader.open(&user("Andrew")).unwrap();
+        let record = |number| {
+            let mut record = Vec::new();
+            assert!(before.copy(number, &mut record).unwrap());
+            record
+        };
+        let known: Vec<Vec<u8>> = (1..=10).map(record).collect();
+        expunge(&visit(Arc::clone(&disk)), "Andrew", numbers).unwrap();
+        deliver(&disk, &["Andrew"], "Subject: new\n\nanother\n");
+        for number in 1..=10 {
+            assert_eq!(record(number), known[number - 1], "{numbers:?}, {number}");
+        }
+        assert_eq!(mail(&reader, "Andrew").len(), 10);
+    }
+}
+
+/// What numbers a mailbox belongs to it, and not to the one that came to its place.
+#[test]
+fn what_was_removed_is_known_of_the_mailbox_that_is_read() {
+    let disk: Arc<dyn Disk> = Arc::new(ten_messages());
+    let path = mailbox_path("Andrew");
+    let file = disk.open(&path, Open::Read).unwrap();
+    file.keep().unwrap();
+    let removed = |file: &dyn File| table::removed(&*disk, &path, file).unwrap();
+    assert!(removed(&*file).is_some());
+    expunge(&visit(Arc::clone(&disk)), "Andrew", &[1]).unwrap();
+    assert!(removed(&*file).is_none());
+    assert!(removed(&*disk.open(&path, Open::Read).unwrap()).is_some());
 }
 
 #[test]
@@ -957,6 +1023,7 @@ fn a_full_journal_begins_anew() {
                 in_background,
                 ..settings(8, PART_OCTETS_MAX)
             },
+            quiet(),
         );
         let mut expected = 0;
         while expected < 700 {
@@ -984,7 +1051,7 @@ fn a_full_journal_begins_anew() {
 #[test]
 fn a_large_message_without_room_troubles_nobody() {
     let disk = SimulatedDisk::default();
-    let mut committer = Committer::new(Arc::new(disk.clone()), SETTINGS[0]);
+    let mut committer = Committer::new(Arc::new(disk.clone()), SETTINGS[0], quiet());
     let journal = || {
         disk.status(Path::new(".minismtp.journal"))
             .unwrap()
@@ -1043,7 +1110,7 @@ fn a_spool_is_in_memory_or_in_a_file() {
 fn a_mailbox_that_has_become_a_directory_takes_no_message_of_a_batch() {
     let root = std::env::temp_dir().join(format!("minismtp-directory-{}", std::process::id()));
     let disk: Arc<dyn Disk> = Arc::new(RealDisk::open(&root).unwrap());
-    let mut committer = Committer::new(Arc::clone(&disk), SETTINGS[0]);
+    let mut committer = Committer::new(Arc::clone(&disk), SETTINGS[0], quiet());
     assert_eq!(committer.commit(&[job("0.0", false, false)]), [Ok(())]);
     let path = mailbox_path("Andrew");
     disk.remove(&path).unwrap();
@@ -1064,7 +1131,7 @@ fn a_mailbox_that_two_users_share_is_refused_and_a_renamed_one_is_not() {
     let root = std::env::temp_dir().join(format!("minismtp-shared-{}", std::process::id()));
     let disk: Arc<dyn Disk> = Arc::new(RealDisk::open(&root).unwrap());
     let [andrew, berta] = ["Andrew", "Berta"].map(|name| root.join(mailbox_path(name)));
-    let mut committer = Committer::new(Arc::clone(&disk), SETTINGS[0]);
+    let mut committer = Committer::new(Arc::clone(&disk), SETTINGS[0], quiet());
     assert_eq!(committer.commit(&[job("0.0", false, false)]), [Ok(())]);
     disk.make_directory(Path::new("Berta")).unwrap();
     std::fs::hard_link(&andrew, &berta).unwrap();
@@ -1085,12 +1152,13 @@ fn a_mailbox_that_two_users_share_is_refused_and_a_renamed_one_is_not() {
 #[test]
 fn a_person_who_empties_a_mailbox_is_right() {
     let disk = SimulatedDisk::default();
-    let mut committer = Committer::new(Arc::new(disk.clone()), SETTINGS[0]);
+    let mut committer = Committer::new(Arc::new(disk.clone()), SETTINGS[0], quiet());
     assert_eq!(committer.commit(&[job("0.0", false, true)]), [Ok(())]);
     let path = mailbox_path("Andrew");
     disk.open(&path, Open::Write).unwrap().truncate(0).unwrap();
-    let findings = recovery::recover(&disk, Tail::KeepWhole).unwrap();
-    assert_eq!(findings.len(), 1, "{findings:?}");
+    let (report, findings) = noted();
+    recovery::recover(&disk, Tail::KeepWhole, &report).unwrap();
+    assert_eq!(findings.lock().unwrap().len(), 1, "{findings:?}");
     assert_eq!(disk::read(&disk, &path).unwrap().unwrap(), b"");
 }
 
@@ -1099,7 +1167,7 @@ fn a_person_who_empties_a_mailbox_is_right() {
 fn a_backup_in_the_place_of_a_mailbox_is_kept() {
     for keep in [20, 0] {
         let disk = SimulatedDisk::default();
-        let mut committer = Committer::new(Arc::new(disk.clone()), SETTINGS[0]);
+        let mut committer = Committer::new(Arc::new(disk.clone()), SETTINGS[0], quiet());
         assert_eq!(committer.commit(&[job("0.0", false, true)]), [Ok(())]);
         if keep == 0 {
             // One too short for the records of this run.
@@ -1145,7 +1213,7 @@ fn a_copy_of_a_root_is_recovered() {
         Arc::get_mut(&mut first).unwrap().text = format!("{}.\n", "pad\n".repeat(60 + 3 * pad))
             .into_bytes()
             .into();
-        let mut committer = Committer::new(Arc::new(disk.clone()), SETTINGS[0]);
+        let mut committer = Committer::new(Arc::new(disk.clone()), SETTINGS[0], quiet());
         assert_eq!(committer.commit(&[first]), [Ok(())]);
         committer.close().unwrap();
         let path = mailbox_path("Andrew");
@@ -1182,7 +1250,7 @@ fn a_copy_of_a_root_is_recovered() {
 fn a_mailbox_that_cannot_be_opened_again_keeps_what_it_owes() {
     for failure in 0..40 {
         let disk = SimulatedDisk::default();
-        let mut committer = Committer::new(Arc::new(disk.clone()), SETTINGS[0]);
+        let mut committer = Committer::new(Arc::new(disk.clone()), SETTINGS[0], quiet());
         assert_eq!(committer.commit(&[job("0.0", false, true)]), [Ok(())]);
         let path = mailbox_path("Andrew");
         let file = disk.open(&path, Open::Write).unwrap();
@@ -1194,8 +1262,8 @@ fn a_mailbox_that_cannot_be_opened_again_keeps_what_it_owes() {
         let after = disk.restart(Cut::Drop);
         recover(&after).unwrap();
         // The next message has the torn octets set aside.
-        let next =
-            Committer::new(Arc::new(after.clone()), SETTINGS[0]).commit(&[job("0.1", false, true)]);
+        let next = Committer::new(Arc::new(after.clone()), SETTINGS[0], quiet())
+            .commit(&[job("0.1", false, true)]);
         assert_eq!(next, [Ok(())]);
         let mut acknowledged = vec!["0.0".to_owned(), "0.1".to_owned()];
         acknowledged.extend(outcome.is_ok().then(|| "1.0".to_owned()));

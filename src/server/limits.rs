@@ -11,8 +11,8 @@ use crate::net::is_local;
 
 /// Connections at once from one address where nothing else is said.
 pub const CONNECTIONS_PER_ADDRESS_MAX: usize = 50;
-/// How long it may take to stop; who waits for that, as containers do, waits no longer.
-pub(super) const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long it may take to stop: containers wait for ten seconds, and kill.
+pub(super) const STOP_TIMEOUT: Duration = Duration::from_secs(9);
 /// How much of that sessions leave to the store.
 pub(super) const CLOSE_TIME_MIN: Duration = Duration::from_secs(1);
 /// How long to wait when the system has no file handle for another connection.

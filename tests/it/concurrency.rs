@@ -1,10 +1,13 @@
 //! Many at once: connections, recipients, programs and servers on one root.
 
 use std::collections::HashSet;
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read};
+use std::process::Stdio;
 use std::sync::Mutex;
 use std::thread;
 
-use crate::sandbox::{Record, Sandbox};
+use crate::sandbox::{Record, Sandbox, until};
 
 const CONNECTIONS: usize = 50;
 const MESSAGES_EACH: usize = 20;
@@ -171,6 +174,56 @@ fn second_server_on_one_root_is_refused() {
         .serve(&[])
         .deliver("a@b.example", &["andrew@localhost"], "Subject: z\n\nhi\n");
     assert_eq!(sandbox.records("Andrew").len(), 3);
+}
+
+/// Somebody who is stopped while deleting keeps messages waiting, and nobody else.
+#[test]
+fn held_lock_keeps_only_messages_waiting() {
+    let sandbox = Sandbox::lab();
+    let server = sandbox.serve(&[]);
+    let mut smtp = server.hello();
+    // A server that has been quick stores at once what comes from one client alone.
+    for _ in 0..20 {
+        smtp.deliver("a@b.example", &["andrew@localhost"], "Subject: x\n\nhi\n");
+    }
+    let lock = fs::File::create(sandbox.path(".minismtp.lock")).unwrap();
+    lock.lock().unwrap();
+    smtp.envelope("a@b.example", &["andrew@localhost"]);
+    smtp.ask("DATA", "354 ");
+    smtp.raw("Subject: y\r\n\r\nhi\r\n.\r\n");
+    server.hello().ask("NOOP", "250 ");
+    until("it is told in the log", || {
+        server.log().contains("waiting for another process")
+    });
+    drop(lock);
+    smtp.expect("250 ");
+    assert_eq!(server.terminate().code, 0);
+    assert_eq!(sandbox.records("Andrew").len(), 21);
+}
+
+#[test]
+fn server_that_has_to_wait_for_the_root_says_so() {
+    let sandbox = Sandbox::lab();
+    let lock = fs::File::create(sandbox.path(".minismtp.lock")).unwrap();
+    lock.lock().unwrap();
+    let mut serve = sandbox.command(&["serve", "--port", "0"]);
+    let mut serve = serve
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let line = |pipe: &mut dyn Read| {
+        let mut line = String::new();
+        BufReader::new(pipe).read_line(&mut line).unwrap();
+        line
+    };
+    let told = line(serve.stderr.as_mut().unwrap());
+    assert!(told.contains("waiting for another process"), "{told}");
+    drop(lock);
+    let listening = line(serve.stdout.as_mut().unwrap());
+    assert!(listening.starts_with("listening smtp "), "{listening}");
+    serve.kill().unwrap();
+    serve.wait().unwrap();
 }
 
 #[test]
