@@ -8,7 +8,6 @@
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 mod helpers;
 mod real;
@@ -157,13 +156,23 @@ pub enum TaskError {
 /// A lock between processes, held until it is dropped or the process ends.
 pub trait Lock: Send + Sync + fmt::Debug {
     /// Says to others that the holder is in the middle of something, or that it is at rest again as it
-    /// was when it took the lock ([`Disk::is_held_at_rest`]). What was said outlives the holder for as
-    /// long as the lock does: a process that dies lets go of one lock after the other.
+    /// was when it took the lock ([`Disk::holder`]). What was said ends with the lock.
     ///
     /// # Errors
     ///
     /// As the system reports them.
     fn set_at_rest(&self, is_at_rest: bool) -> io::Result<()>;
+}
+
+/// Who holds a lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Holder {
+    /// Nobody does.
+    Nobody,
+    /// Somebody who has nothing half done.
+    AtRest,
+    /// Somebody who is in the middle of something.
+    Busy,
 }
 
 /// A directory that holds the mail: the root of all paths given here.
@@ -246,21 +255,12 @@ pub trait Disk: Send + Sync + fmt::Debug {
     /// As the system reports them.
     fn lock(&self, path: &Path, wait: bool) -> io::Result<Option<Box<dyn Lock>>>;
 
-    /// Shares the lock of that name with others who do: until it is dropped, nobody takes it. `None`
-    /// where somebody has it all of this time, or it was never made.
+    /// Who holds the lock of that name: a look, which is in nobody's way.
     ///
     /// # Errors
     ///
     /// As the system reports them.
-    fn share(&self, path: &Path, patience: Duration) -> io::Result<Option<Box<dyn Lock>>>;
-
-    /// Whether somebody holds the lock of that name and is not in the middle of something. The caller
-    /// holds, or shares, a lock that whoever takes this one, or says so, has to hold.
-    ///
-    /// # Errors
-    ///
-    /// As the system reports them.
-    fn is_held_at_rest(&self, path: &Path) -> io::Result<bool>;
+    fn holder(&self, path: &Path) -> io::Result<Holder>;
 
     /// For messages to a person: the path with its root.
     fn show(&self, path: &Path) -> PathBuf;

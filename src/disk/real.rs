@@ -4,16 +4,22 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::libc;
 use rustix::fs::{self, AtFlags, FileType, FlockOperation, Gid, Mode, OFlags, StatxFlags, Uid};
 use rustix::io::{Errno, ReadWriteFlags, pwritev, pwritev2};
 
 use super::helpers::Helpers;
-use super::{Disk, File, Glance, Lock, Open, Status, Task, TaskError, not_a_directory, not_a_file};
+use super::{
+    Disk, File, Glance, Holder, Lock, Open, Status, Task, TaskError, not_a_directory, not_a_file,
+};
 
-/// How long to wait before a lock is tried again: a batch takes about as long.
-const SHARE_PAUSE: Duration = Duration::from_micros(200);
+/// The octets of a lock file that say how it is held. They are locked by whoever has locked the file
+/// as a whole, and nobody has to lock anything to see that: who looks at a lock and is stopped there
+/// keeps nobody else from it.
+const IS_HELD: i64 = 0;
+const IS_BUSY: i64 = 1;
 
 /// The mail root in the file system. What root makes in there belongs to the owner of the directory
 /// that it is made in.
@@ -253,38 +259,27 @@ impl Disk for RealDisk {
             FlockOperation::NonBlockingLockExclusive
         };
         match retry(|| fs::flock(&file, operation)) {
-            Ok(()) => Ok(Some(Box::new(RealLock(file)))),
+            Ok(()) => {
+                set_mark(&file, IS_HELD, true)?;
+                Ok(Some(Box::new(RealLock(file))))
+            }
             Err(Errno::WOULDBLOCK) => Ok(None),
             Err(error) => Err(error.into()),
         }
     }
 
-    fn share(&self, path: &Path, patience: Duration) -> io::Result<Option<Box<dyn Lock>>> {
+    fn holder(&self, path: &Path) -> io::Result<Holder> {
         let file = match self.open_or_make(path, Open::Read) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Holder::Nobody),
             file => file?,
         };
-        let begun = Instant::now();
-        loop {
-            match retry(|| fs::flock(&file, FlockOperation::NonBlockingLockShared)) {
-                Ok(()) => return Ok(Some(Box::new(RealLock(file)))),
-                Err(Errno::WOULDBLOCK) if begun.elapsed() < patience => {
-                    // The system waits for ever or not at all.
-                    std::thread::sleep(SHARE_PAUSE);
-                }
-                Err(Errno::WOULDBLOCK) => return Ok(None),
-                Err(error) => return Err(error.into()),
-            }
-        }
-    }
-
-    fn is_held_at_rest(&self, path: &Path) -> io::Result<bool> {
-        let file = self.open_or_make(path, Open::Write)?;
-        match retry(|| fs::flock(&file, FlockOperation::NonBlockingLockShared)) {
-            Ok(()) => Ok(false),
-            Err(Errno::WOULDBLOCK) => Ok(true),
-            Err(error) => Err(error.into()),
-        }
+        // In this order: both marks end at once, and whoever ends in between held the lock.
+        let is_busy = is_marked(&file, IS_BUSY)?;
+        Ok(match is_marked(&file, IS_HELD)? {
+            false => Holder::Nobody,
+            true if is_busy => Holder::Busy,
+            true => Holder::AtRest,
+        })
     }
 
     fn show(&self, path: &Path) -> PathBuf {
@@ -387,14 +382,36 @@ impl File for RealFile {
 struct RealLock(OwnedFd);
 
 impl Lock for RealLock {
-    /// Who is at rest holds the lock alone, who is not would share it.
     fn set_at_rest(&self, is_at_rest: bool) -> io::Result<()> {
-        let operation = if is_at_rest {
-            FlockOperation::LockExclusive
-        } else {
-            FlockOperation::LockShared
-        };
-        Ok(retry(|| fs::flock(&self.0, operation))?)
+        set_mark(&self.0, IS_BUSY, !is_at_rest)
+    }
+}
+
+/// Marks an octet of a lock file, or takes the mark away.
+fn set_mark(file: &OwnedFd, octet: i64, is_set: bool) -> io::Result<()> {
+    let kind = if is_set { libc::F_WRLCK } else { libc::F_UNLCK };
+    fcntl(file, FcntlArg::F_OFD_SETLK(&mark(octet, kind)))?;
+    Ok(())
+}
+
+/// Whether somebody has marked it.
+fn is_marked(file: &OwnedFd, octet: i64) -> io::Result<bool> {
+    let mut found = mark(octet, libc::F_RDLCK);
+    fcntl(file, FcntlArg::F_OFD_GETLK(&mut found))?;
+    Ok(libc::c_int::from(found.l_type) != libc::F_UNLCK)
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the system's own numbers for it"
+)]
+fn mark(octet: i64, kind: libc::c_int) -> libc::flock {
+    libc::flock {
+        l_type: kind as libc::c_short,
+        l_whence: libc::SEEK_SET as libc::c_short,
+        l_start: octet,
+        l_len: 1,
+        l_pid: 0,
     }
 }
 
@@ -459,14 +476,40 @@ fn retry<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
 mod tests {
     use super::*;
 
+    fn disk(name: &str) -> RealDisk {
+        let root = format!("minismtp-{name}-{}", std::process::id());
+        RealDisk::open(&std::env::temp_dir().join(root)).unwrap()
+    }
+
+    #[test]
+    fn a_look_at_a_lock_says_who_holds_it_and_takes_nothing() {
+        let disk = disk("holder");
+        let path = Path::new("lock");
+        let holder = || disk.holder(path).unwrap();
+        assert_eq!(holder(), Holder::Nobody);
+        let lock = disk.lock(path, false).unwrap().unwrap();
+        assert!(disk.lock(path, false).unwrap().is_none());
+        assert_eq!(holder(), Holder::AtRest);
+        lock.set_at_rest(false).unwrap();
+        assert_eq!(holder(), Holder::Busy);
+        lock.set_at_rest(true).unwrap();
+        assert_eq!(holder(), Holder::AtRest);
+        lock.set_at_rest(false).unwrap();
+        drop(lock);
+        assert_eq!(holder(), Holder::Nobody);
+        let again = disk.lock(path, false).unwrap();
+        assert!(again.is_some());
+        assert_eq!(holder(), Holder::AtRest);
+        std::fs::remove_dir_all(disk.root).unwrap();
+    }
+
     #[test]
     fn a_glance_sees_what_status_sees() {
-        let root = std::env::temp_dir().join(format!("minismtp-glance-{}", std::process::id()));
-        let disk = RealDisk::open(&root).unwrap();
+        let disk = disk("glance");
         disk.make_directory(Path::new("Andrew")).unwrap();
         let file = disk.open(Path::new("Andrew/file"), Open::New).unwrap();
         file.write_at(b"five.", 0).unwrap();
-        std::os::unix::fs::symlink("file", root.join("Andrew/link")).unwrap();
+        std::os::unix::fs::symlink("file", disk.root.join("Andrew/link")).unwrap();
         let same = |path: &str| {
             let path = Path::new(path);
             let glance = disk.glance(path).map_err(|error| error.to_string());
@@ -482,6 +525,6 @@ mod tests {
         same("Andrew/link").unwrap_err();
         same("Andrew").unwrap_err();
         same("Andrew/file/file").unwrap_err();
-        std::fs::remove_dir_all(root).unwrap();
+        std::fs::remove_dir_all(disk.root).unwrap();
     }
 }

@@ -9,9 +9,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
 
-use super::{Disk, File, Lock, Open, Status, directory_of, not_a_directory};
+use super::{Disk, File, Holder, Lock, Open, Status, directory_of, not_a_directory};
 
 /// A disk in memory. Clones are the same disk.
 #[derive(Clone, Debug, Default)]
@@ -37,9 +36,9 @@ struct State {
     durable_names: Names,
     files: Vec<Content>,
     /// The locks that are held.
-    locks: BTreeMap<PathBuf, Held>,
-    /// The files that are kept from being changed ([`Held::Shared`]), or that somebody has taken over.
-    kept: BTreeMap<usize, Held>,
+    locks: BTreeMap<PathBuf, Holder>,
+    /// The files that are kept from being changed, by so many, or that somebody has taken over: by none.
+    kept: BTreeMap<usize, usize>,
     /// Changes so far.
     operations: u64,
     /// The operation at which the power goes.
@@ -49,17 +48,6 @@ struct State {
     failures: BTreeMap<u64, io::ErrorKind>,
     /// Of so many operations one fails, by this seed.
     chaos: Option<(u64, u64)>,
-}
-
-/// How a lock is held.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Held {
-    /// By one, who is at rest.
-    AtRest,
-    /// By one in the middle of something.
-    Busy,
-    /// By so many.
-    Shared(usize),
 }
 
 #[derive(Clone, Debug, Default)]
@@ -395,7 +383,7 @@ impl Disk for SimulatedDisk {
             let mut state = self.state();
             state.is_on()?;
             if !state.locks.contains_key(path) {
-                state.locks.insert(path.to_owned(), Held::AtRest);
+                state.locks.insert(path.to_owned(), Holder::AtRest);
                 break;
             }
             drop(state);
@@ -410,32 +398,10 @@ impl Disk for SimulatedDisk {
         })))
     }
 
-    fn share(&self, path: &Path, patience: Duration) -> io::Result<Option<Box<dyn Lock>>> {
-        let begun = Instant::now();
-        loop {
-            let mut state = self.state();
-            state.is_on()?;
-            let held = state.locks.entry(path.to_owned());
-            if let Held::Shared(count) = held.or_insert(Held::Shared(0)) {
-                *count += 1;
-                break;
-            }
-            drop(state);
-            if begun.elapsed() >= patience {
-                return Ok(None);
-            }
-            std::thread::yield_now();
-        }
-        Ok(Some(Box::new(SimulatedLock {
-            disk: self.clone(),
-            path: path.to_owned(),
-        })))
-    }
-
-    fn is_held_at_rest(&self, path: &Path) -> io::Result<bool> {
+    fn holder(&self, path: &Path) -> io::Result<Holder> {
         let state = self.state();
         state.is_on()?;
-        Ok(state.locks.get(path) == Some(&Held::AtRest))
+        Ok(state.locks.get(path).copied().unwrap_or(Holder::Nobody))
     }
 
     fn show(&self, path: &Path) -> PathBuf {
@@ -453,7 +419,11 @@ impl Lock for SimulatedLock {
     fn set_at_rest(&self, is_at_rest: bool) -> io::Result<()> {
         let mut state = self.disk.state();
         state.is_on()?;
-        let held = if is_at_rest { Held::AtRest } else { Held::Busy };
+        let held = if is_at_rest {
+            Holder::AtRest
+        } else {
+            Holder::Busy
+        };
         state.locks.insert(self.path.clone(), held);
         Ok(())
     }
@@ -461,7 +431,7 @@ impl Lock for SimulatedLock {
 
 impl Drop for SimulatedLock {
     fn drop(&mut self) {
-        let_go(&mut self.disk.state().locks, &self.path);
+        self.disk.state().locks.remove(&self.path);
     }
 }
 
@@ -540,8 +510,9 @@ impl File for SimulatedFile {
         loop {
             let mut state = self.disk.state();
             state.is_on()?;
-            if let Held::Shared(count) = state.kept.entry(self.inode).or_insert(Held::Shared(0)) {
-                *count += 1;
+            let kept = state.kept.get(&self.inode).copied();
+            if kept != Some(0) {
+                state.kept.insert(self.inode, kept.unwrap_or(0) + 1);
                 self.is_counted.store(true, Ordering::Relaxed);
                 return Ok(());
             }
@@ -555,7 +526,7 @@ impl File for SimulatedFile {
         state.is_on()?;
         let is_free = !state.kept.contains_key(&self.inode);
         if is_free {
-            state.kept.insert(self.inode, Held::Busy);
+            state.kept.insert(self.inode, 0);
             self.is_counted.store(true, Ordering::Relaxed);
         }
         Ok(is_free)
@@ -569,16 +540,12 @@ impl File for SimulatedFile {
 impl Drop for SimulatedFile {
     fn drop(&mut self) {
         if self.is_counted.load(Ordering::Relaxed) {
-            let_go(&mut self.disk.state().kept, &self.inode);
+            let kept = &mut self.disk.state().kept;
+            match kept.get_mut(&self.inode) {
+                Some(count) if *count > 1 => *count -= 1,
+                _ => drop(kept.remove(&self.inode)),
+            }
         }
-    }
-}
-
-/// One who holds it lets go.
-fn let_go<K: Ord>(held: &mut BTreeMap<K, Held>, what: &K) {
-    match held.get_mut(what) {
-        Some(Held::Shared(count)) if *count > 1 => *count -= 1,
-        _ => drop(held.remove(what)),
     }
 }
 

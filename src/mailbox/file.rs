@@ -21,12 +21,13 @@ use crate::disk::{Disk, File, Lock, Open, Status, directory_of, open_if_there, r
 use crate::user::UserName;
 
 use super::commit::{Committer, Job, JobRecord, Settings};
+use super::extent::Extent;
 use super::format::{Lines, Record, Span, Summary};
 use super::heads::Heads;
 use super::ids::{self, Removed};
 use super::index::{Entry, MessageReader};
-use super::journal::{self, PART_OCTETS_MAX};
-use super::locks::{self, SERVER_LOCK_NAME, WRITE_LOCK_NAME};
+use super::journal::PART_OCTETS_MAX;
+use super::locks::{self, SERVER_LOCK_NAME};
 use super::recovery::{self, Tail};
 use super::spool::{Rooms, SPOOL_PREFIX, Spool};
 use super::table::{self, Table};
@@ -224,10 +225,9 @@ impl FileStore {
                 return Ok(None);
             };
             file.keep()?;
-            let share = self.share();
-            let is_left = self.is_left_half_done(directory, share.is_some());
-            if !is_mended && is_left.as_ref().is_ok_and(|is_left| *is_left) {
-                drop((share, file));
+            let extent = self.extent(directory, &*file);
+            if extent == Extent::LeftHalfDone && !is_mended {
+                drop(file);
                 // What cannot be mended here can still be read.
                 drop(self.change(path, || self.settle(path)));
                 is_mended = true;
@@ -236,17 +236,17 @@ impl FileStore {
             let Some(removed) = table::removed(disk, path, &*file)? else {
                 continue;
             };
-            let Status {
-                identity,
-                mut octets,
-                ..
-            } = file.status()?;
-            if share.is_none() || is_left.unwrap_or(true) {
-                // What a batch has written is there, and may be gone again.
-                let committed = recovery::committed(disk, user, identity.1).unwrap_or_default();
-                octets = octets.min(committed.unwrap_or(octets));
-            }
-            drop(share);
+            let octets = match extent {
+                Extent::Octets(octets) => octets,
+                Extent::LeftHalfDone | Extent::Unknown => {
+                    // What a batch has written is there, and may be gone again.
+                    let Status {
+                        identity, octets, ..
+                    } = file.status()?;
+                    let committed = recovery::committed(disk, user, identity.1);
+                    octets.min(committed.unwrap_or_default().unwrap_or(octets))
+                }
+            };
             let table = Table::open(disk, directory, &*file, octets, removed)?;
             let torn_octets = octets.saturating_sub(table.end()?);
             return Ok(Some(Opened {
@@ -257,30 +257,18 @@ impl FileStore {
         }
     }
 
-    /// Keeps all mailboxes from being changed, for a moment. `None` where somebody is at it for too
-    /// long; then the next who asks does not wait for that again.
-    fn share(&self) -> Option<Box<dyn Lock>> {
+    /// Waits until it can be seen how much of a mailbox counts. Where that took too long once, the next
+    /// who asks does not wait for it again.
+    fn extent(&self, directory: &Path, file: &dyn File) -> Extent {
         let patience = if self.is_patient.load(Ordering::Relaxed) {
             READ_PATIENCE
         } else {
             Duration::ZERO
         };
-        let share = self.disk.share(Path::new(WRITE_LOCK_NAME), patience);
-        let share = share.unwrap_or_default();
-        self.is_patient.store(share.is_some(), Ordering::Relaxed);
-        share
-    }
-
-    /// Whether somebody died in the middle of a change. While others may be at one, only what nobody
-    /// leaves who has let go of the mailbox says so.
-    fn is_left_half_done(&self, directory: &Path, is_alone: bool) -> io::Result<bool> {
-        let disk = &*self.disk;
-        if tail::is_left_over(disk, directory)? {
-            return Ok(true);
-        }
-        Ok(is_alone
-            && (ids::are_prepared(disk, directory)?
-                || journal::exists(disk)? && locks::tail(disk)? == Tail::Doubtful))
+        let extent = Extent::of(&*self.disk, directory, file, patience);
+        let is_known = extent != Extent::Unknown;
+        self.is_patient.store(is_known, Ordering::Relaxed);
+        extent
     }
 
     /// Clears up after whoever died while messages were deleted. The caller holds the write lock, and
@@ -336,13 +324,15 @@ impl FileStore {
         let spans = kept.iter().map(|at| Ok(entry(*at)?.span));
         let spans = runs(spans.collect::<io::Result<Vec<Span>>>()?);
         let behind: u64 = spans.iter().map(|span| span.octets).sum();
-        removed.prepare(disk, directory, cut + behind)?;
+        let prepare = || removed.prepare(disk, directory, cut + behind);
         // Who reads keeps what is there.
         let is_in_place = (behind == 0 || behind < cut / TAIL_PAYS) && file.take_over()?;
         if is_in_place && behind == 0 {
+            prepare()?;
             file.truncate(cut)?;
             file.sync()?;
         } else if is_in_place {
+            prepare()?;
             tail::replace(disk, user.as_str(), &*file, cut, &spans)?;
         } else {
             let before = Span {
@@ -350,7 +340,7 @@ impl FileStore {
                 octets: cut,
             };
             let spans: Vec<Span> = [before].into_iter().chain(spans).collect();
-            self.replace_by(path, &*file, &status, &spans)?;
+            self.replace_by(path, &*file, &status, &spans, prepare)?;
         }
         ids::put_in_place(disk, directory)?;
         let stored = table.stored_before(first - 1).unwrap_or_default();
@@ -396,13 +386,14 @@ impl FileStore {
         })
     }
 
-    /// Puts a file with only these parts of `file` in its place.
+    /// Puts a file with only these parts of `file` in its place, once all is prepared.
     fn replace_by(
         &self,
         path: &Path,
         file: &dyn File,
         status: &Status,
         kept: &[Span],
+        prepare: impl FnOnce() -> io::Result<()>,
     ) -> io::Result<()> {
         let directory = directory_of(path);
         let beside = directory.join(".minismtp.mymailbox.new");
@@ -419,6 +410,8 @@ impl FileStore {
                 })?;
             }
             new.sync()?;
+            // Readers wait from here on.
+            prepare()?;
             self.disk.rename(&beside, path)
         })();
         if written.is_err() {

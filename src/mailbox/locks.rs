@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
-use crate::disk::{Disk, Lock};
+use crate::disk::{Disk, Holder, Lock};
 
 use super::Reporter;
 use super::file::about;
@@ -58,20 +58,36 @@ pub fn try_write_lock(disk: &dyn Disk) -> io::Result<Option<Box<dyn Lock>>> {
     disk.lock(path, false).map_err(about(path))
 }
 
-/// Whether octets behind the last committed record may be a crash's. The caller holds the write lock,
-/// or shares it.
+/// Whether octets behind the last committed record may be a crash's. The caller holds the write lock.
 ///
 /// # Errors
 ///
 /// As the disk reports them.
 pub fn tail(disk: &dyn Disk) -> io::Result<Tail> {
-    let path = Path::new(SERVER_LOCK_NAME);
-    // A server that was killed in the middle of a batch may hold this lock a moment longer than the
+    // A server that was killed in the middle of a batch may hold its lock a moment longer than the
     // write lock.
-    let is_at_rest = disk.is_held_at_rest(path).map_err(about(path))?;
-    Ok(if is_at_rest {
-        Tail::KeepWhole
-    } else {
-        Tail::Doubtful
+    Ok(match server(disk)? {
+        Holder::AtRest => Tail::KeepWhole,
+        Holder::Nobody | Holder::Busy => Tail::Doubtful,
     })
+}
+
+/// Whether there is a server, and whether it is in the middle of a batch.
+///
+/// # Errors
+///
+/// As the disk reports them.
+pub fn server(disk: &dyn Disk) -> io::Result<Holder> {
+    let path = Path::new(SERVER_LOCK_NAME);
+    disk.holder(path).map_err(about(path))
+}
+
+/// Whether somebody is changing a mailbox.
+///
+/// # Errors
+///
+/// As the disk reports them.
+pub fn is_write_locked(disk: &dyn Disk) -> io::Result<bool> {
+    let path = Path::new(WRITE_LOCK_NAME);
+    Ok(disk.holder(path).map_err(about(path))? != Holder::Nobody)
 }

@@ -11,6 +11,7 @@ use crate::user::UserName;
 
 pub mod checkpoint;
 pub mod commit;
+pub mod extent;
 pub mod file;
 pub mod format;
 mod heads;

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use crate::address::ReversePath;
-use crate::disk::{self, Cut, Disk, File, Open, RealDisk, SimulatedDisk};
+use crate::disk::{self, Cut, Disk, File, Holder, Lock, Open, RealDisk, SimulatedDisk};
 use crate::user::UserName;
 
 use super::commit::{Committer, DIRECT_OCTETS_MIN, Job, JobRecord, Settings};
@@ -607,7 +607,7 @@ fn whoever_comes_while_the_server_dies_keeps_nothing_half_done() {
         let mut committer = Committer::new(shared, SETTINGS[0], quiet()).of_server(lock);
         let mut acknowledged = vec!["0.0".to_owned()];
         assert_eq!(committer.commit(&[job("0.0", false, true)]), [Ok(())]);
-        assert!(disk.is_held_at_rest(server_lock).unwrap());
+        assert_eq!(disk.holder(server_lock).unwrap(), Holder::AtRest);
         disk.cut_at(disk.operations() + operation);
         let outcomes = committer.commit(&[job("1.0", false, true), job("3.0", true, true)]);
         let open = ["1.0".to_owned(), "3.0".to_owned()];
@@ -786,16 +786,48 @@ fn expunge_at_every_operation(numbers: &[usize]) {
     }
 }
 
-/// What a batch has written and may take back is not to be seen.
+/// A server in the middle of a batch: what it has written may be taken back.
+struct Batch {
+    file: Box<dyn File>,
+    end: u64,
+    server_lock: Box<dyn Lock>,
+    _write_lock: Box<dyn Lock>,
+}
+
+impl Batch {
+    /// For a mailbox that has this many messages by then, and would have one more.
+    fn begin(disk: &Arc<dyn Disk>, count: usize) -> Self {
+        let lock = |name| disk.lock(Path::new(name), false).unwrap().unwrap();
+        let server_lock = lock(SERVER_LOCK_NAME);
+        let mut committer = Committer::new(Arc::clone(disk), SETTINGS[0], quiet());
+        for number in 0..count {
+            let job = job(&number.to_string(), false, false);
+            assert_eq!(committer.commit(&[job]), [Ok(())]);
+        }
+        let write_lock = lock(WRITE_LOCK_NAME);
+        server_lock.set_at_rest(false).unwrap();
+        let file = disk.open(&mailbox_path("Andrew"), Open::Write).unwrap();
+        let end = file.status().unwrap().octets;
+        let record = b"From: s@h\nTo: Andrew@h\nSubject: x\nReceived: T\nhello\n.\n";
+        file.write_at(record, end).unwrap();
+        Self {
+            file,
+            end,
+            server_lock,
+            _write_lock: write_lock,
+        }
+    }
+
+    fn take_back(self) {
+        self.file.truncate(self.end).unwrap();
+        self.server_lock.set_at_rest(true).unwrap();
+    }
+}
+
 #[test]
 fn a_reader_waits_for_the_end_of_a_batch() {
-    let disk: Arc<dyn Disk> = Arc::new(ten_messages());
-    let path = mailbox_path("Andrew");
-    let file = disk.open(&path, Open::Write).unwrap();
-    let end = file.status().unwrap().octets;
-    let lock = disk.lock(Path::new(WRITE_LOCK_NAME), true).unwrap();
-    let record = b"From: s@h\nTo: Andrew@h\nSubject: x\nReceived: T\nhello\n.\n";
-    file.write_at(record, end).unwrap();
+    let disk: Arc<dyn Disk> = Arc::new(SimulatedDisk::default());
+    let batch = Batch::begin(&disk, 3);
     let (sender, counts) = mpsc::channel();
     let reader = visit(Arc::clone(&disk));
     let reader = std::thread::spawn(move || {
@@ -804,9 +836,8 @@ fn a_reader_waits_for_the_end_of_a_batch() {
     });
     let early = counts.recv_timeout(Duration::from_millis(50));
     assert!(early.is_err(), "{early:?} messages before the end");
-    file.truncate(end).unwrap();
-    drop(lock);
-    assert_eq!(counts.recv().unwrap(), 10);
+    batch.take_back();
+    assert_eq!(counts.recv().unwrap(), 3);
     reader.join().unwrap();
 }
 
@@ -814,21 +845,13 @@ fn a_reader_waits_for_the_end_of_a_batch() {
 #[test]
 fn a_reader_who_cannot_wait_asks_the_journal() {
     let disk: Arc<dyn Disk> = Arc::new(SimulatedDisk::default());
-    let server = serve(Arc::clone(&disk));
-    append(&server, &["Andrew"], PLAIN).unwrap();
-    let file = disk.open(&mailbox_path("Andrew"), Open::Write).unwrap();
-    let end = file.status().unwrap().octets;
-    let lock = disk.lock(Path::new(WRITE_LOCK_NAME), true).unwrap();
-    let record = b"From: s@h\nTo: Andrew@h\nSubject: x\nReceived: T\nhello\n.\n";
-    file.write_at(record, end).unwrap();
+    let batch = Batch::begin(&disk, 3);
     let reader = visit(Arc::clone(&disk));
     for _ in 0..2 {
-        assert_eq!(mail(&reader, "Andrew").len(), 1);
+        assert_eq!(mail(&reader, "Andrew").len(), 3);
     }
-    file.truncate(end).unwrap();
-    drop(lock);
-    append(&server, &["Andrew"], PLAIN).unwrap();
-    assert_eq!(mail(&reader, "Andrew").len(), 2);
+    batch.take_back();
+    assert_eq!(mail(&reader, "Andrew").len(), 3);
 }
 
 #[test]
