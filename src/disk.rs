@@ -391,6 +391,13 @@ pub fn directory_of(path: &Path) -> &Path {
     path.parent().unwrap_or_else(|| Path::new(""))
 }
 
+/// Whether something failed for want of space.
+#[must_use]
+pub fn is_full(error: &io::Error) -> bool {
+    use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
+}
+
 /// What stands at a path is no regular file.
 #[derive(Debug, thiserror::Error)]
 #[error("not a regular file")]

@@ -17,7 +17,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::disk::{Disk, File, Lock, Open, Status, directory_of, open_if_there, remove_if_there};
+use crate::disk::{
+    Disk, File, Lock, Open, Status, directory_of, is_full, open_if_there, remove_if_there,
+};
 use crate::user::UserName;
 
 use super::commit::{Committer, Job, JobRecord, Settings};
@@ -328,9 +330,17 @@ impl FileStore {
         // Who reads keeps what is there.
         let is_in_place = (behind == 0 || behind < cut / TAIL_PAYS) && file.take_over()?;
         if is_in_place && behind == 0 {
-            prepare()?;
+            let is_prepared = match prepare() {
+                // There will be room.
+                Err(error) if is_full(&error) => false,
+                prepared => prepared.map(|()| true)?,
+            };
             file.truncate(cut)?;
             file.sync()?;
+            if !is_prepared {
+                // If not, an equal message that comes in the same minute may have the same name.
+                prepare().unwrap_or_default();
+            }
         } else if is_in_place {
             prepare()?;
             tail::replace(disk, user.as_str(), &*file, cut, &spans)?;

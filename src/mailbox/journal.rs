@@ -346,8 +346,15 @@ pub fn read(disk: &dyn Disk) -> io::Result<Option<Vec<Entry>>> {
 pub fn remove(disk: &dyn Disk) -> io::Result<()> {
     // The older epoch alone would have the newer one's records set aside.
     for name in names(disk)? {
-        disk.remove(Path::new(name))?;
+        let name = Path::new(name);
+        let file = disk.open(name, Open::Write);
+        disk.remove(name)?;
         disk.sync_directory(Path::new(""))?;
+        // A server may hold it for long, and a full disk needs the room now. Half of it would not do:
+        // only now will nobody find it any more.
+        if let Ok(file) = file {
+            file.truncate(0).unwrap_or_default();
+        }
     }
     Ok(())
 }

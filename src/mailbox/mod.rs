@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use crate::address::ReversePath;
-use crate::disk::Lock;
+use crate::disk::{Lock, is_full};
 use crate::user::UserName;
 
 pub mod checkpoint;
@@ -221,11 +221,11 @@ impl AppendError {
     /// What an error of the disk means for a message.
     #[must_use]
     pub fn from_disk(what: &str, error: &io::Error) -> Self {
-        use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
         let cause = format!("{what}: {error}");
-        match error.kind() {
-            StorageFull | QuotaExceeded | FileTooLarge => Self::NoSpace(cause),
-            _ => Self::Failed(cause),
+        if is_full(error) {
+            Self::NoSpace(cause)
+        } else {
+            Self::Failed(cause)
         }
     }
 }

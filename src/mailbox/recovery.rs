@@ -11,7 +11,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use crate::clock;
-use crate::disk::{Disk, File, Open, directory_of};
+use crate::disk::{Disk, File, Open, directory_of, is_full};
 
 use super::Reporter;
 use super::file::mailbox_path;
@@ -137,11 +137,13 @@ fn make_true(
 ) -> io::Result<()> {
     plan.write(file)?;
     file.sync()?;
-    let end = match tail {
-        Tail::Doubtful => plan.end,
-        Tail::KeepWhole => format::last_record_end(file, file.status()?.octets)?.max(plan.end),
-    };
-    set_aside(disk, path, file, end, report)
+    match tail {
+        Tail::Doubtful => cut_off(disk, path, file, plan.end, report, is_full),
+        Tail::KeepWhole => {
+            let end = format::last_record_end(file, file.status()?.octets)?.max(plan.end);
+            set_aside(disk, path, file, end, report)
+        }
+    }
 }
 
 /// Whether what stands where a mailbox should be is no file in a directory.
@@ -165,19 +167,37 @@ pub fn set_aside(
     end: u64,
     report: &Reporter,
 ) -> io::Result<()> {
+    cut_off(disk, path, file, end, report, |_| false)
+}
+
+/// Does the same. What was never acknowledged may be given up where it cannot be copied for a reason
+/// that `may_be_lost` knows: its sender tries again, and a root without room has to come up.
+fn cut_off(
+    disk: &dyn Disk,
+    path: &Path,
+    file: &dyn File,
+    end: u64,
+    report: &Reporter,
+    may_be_lost: impl FnOnce(&io::Error) -> bool,
+) -> io::Result<()> {
     let octets = file.status()?.octets;
     if octets <= end {
         return Ok(());
     }
-    let name = keep_copy(disk, path, file, end..octets)?;
+    let kept = match keep_copy(disk, path, file, end..octets) {
+        Err(error) if may_be_lost(&error) => None,
+        kept => Some(kept?),
+    };
     file.truncate(end)?;
     file.sync()?;
-    let (path, name) = (disk.show(path), disk.show(&name));
+    let what = match kept {
+        Some(name) => format!("set aside in {}", disk.show(&name).display()),
+        None => "cut off without a copy: there is no room for one".to_owned(),
+    };
     report(&format!(
-        "{} octets behind the last whole message of {} set aside in {}",
+        "{} octets behind the last whole message of {} {what}",
         octets - end,
-        path.display(),
-        name.display(),
+        disk.show(path).display(),
     ));
     Ok(())
 }

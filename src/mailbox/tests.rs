@@ -750,17 +750,20 @@ fn expunge_at_every_operation(numbers: &[usize]) {
     let operations = whole.operations();
     assert!(operations > 5, "{operations}");
     for operation in 1..=operations {
-        for is_cut in [true, false] {
+        for failure in [
+            None,
+            Some(io::ErrorKind::Other),
+            Some(io::ErrorKind::StorageFull),
+        ] {
             let disk = begin.restart(Cut::Drop);
-            if is_cut {
-                disk.cut_at(operation);
-            } else {
-                disk.fail_at(operation, io::ErrorKind::Other);
+            match failure {
+                None => disk.cut_at(operation),
+                Some(kind) => disk.fail_at(operation, kind),
             }
             let store = visit(Arc::new(disk.clone()));
             let expunged = store.expunge(&user("Andrew"), &seen);
             for cut in CUTS {
-                let what = format!("{numbers:?}, {operation}, is_cut {is_cut}, {cut:?}");
+                let what = format!("{numbers:?}, {operation}, {failure:?}, {cut:?}");
                 let equal = plain(numbers[0] - 1);
                 let next = |disk: Arc<dyn Disk>| {
                     deliver(&disk, &["Andrew"], &equal);

@@ -3,10 +3,11 @@
 use std::collections::HashSet;
 use std::fs;
 use std::io::Write as _;
+use std::process::Command;
 use std::sync::mpsc::channel;
 use std::thread;
 
-use crate::sandbox::Sandbox;
+use crate::sandbox::{Sandbox, Server, until};
 use crate::smtp::wire;
 
 const NITC: &str = "From: stallings@localhost\nTo: andrew@localhost\nSubject: SMTP Experiment\n\n\
@@ -222,6 +223,37 @@ fn nobody_sees_after_a_crash_what_was_not_acknowledged() {
         .code(0)
         .silent()
         .stdout(&shown.stdout);
+    assert_eq!(sandbox.records("Andrew").len(), 1);
+}
+
+/// A root without room comes up, at the price of a copy of what nobody acknowledged.
+#[test]
+fn killed_server_starts_again_on_a_full_disk() {
+    let sandbox = Sandbox::lab();
+    let server = sandbox.serve(&[]);
+    server.deliver("stallings@localhost", &["andrew@localhost"], NITC);
+    server.kill();
+    let mut mailbox = fs::File::options()
+        .append(true)
+        .open(sandbox.path("Andrew/mymailbox.mail"))
+        .unwrap();
+    mailbox.write_all(&b"From: x@y\n".repeat(1000)).unwrap();
+    // No file may be larger than 2 KiB: the copy would be.
+    let limited = "ulimit -f 4; exec \"$@\"";
+    let binary = env!("CARGO_BIN_EXE_minismtp");
+    let mut shell = Command::new("sh");
+    shell.args([
+        "-c", limited, "sh", binary, "serve", "--port", "0", "--root",
+    ]);
+    shell
+        .arg(sandbox.root())
+        .current_dir("/")
+        .env("HOME", sandbox.beside("home"));
+    let server = Server::start(shell);
+    until("it is told", || {
+        server.log().contains("cut off without a copy")
+    });
+    assert_eq!(server.terminate().code, 0);
     assert_eq!(sandbox.records("Andrew").len(), 1);
 }
 
