@@ -71,12 +71,9 @@ fn look(disk: &dyn Disk, directory: &Path, mailbox: &dyn File) -> io::Result<Loo
     }
     let octets = mailbox.status()?.octets;
     let server = locks::server(disk)?;
-    let is_half_done = ids::are_prepared(disk, directory)?
-        || match server {
-            Holder::AtRest => false,
-            Holder::Busy => true,
-            Holder::Nobody => journal::exists(disk)?,
-        };
+    // Nobody writes to a mailbox before the journal is there.
+    let may_be_cut = server != Holder::AtRest && journal::exists(disk)?;
+    let is_half_done = may_be_cut || ids::are_prepared(disk, directory)?;
     if !is_half_done {
         // What was there before the server was at rest counts, unless it is gone again.
         let is_settled = mailbox.status()?.octets == octets;
@@ -88,7 +85,7 @@ fn look(disk: &dyn Disk, directory: &Path, mailbox: &dyn File) -> io::Result<Loo
     }
     Ok(if locks::is_write_locked(disk)? {
         Look::Unsettled
-    } else if server == Holder::Busy {
+    } else if may_be_cut && server == Holder::Busy {
         Look::Doubtful
     } else {
         Look::Extent(Extent::LeftHalfDone)

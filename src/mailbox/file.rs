@@ -279,6 +279,7 @@ impl FileStore {
         tail::remove_leftover(&*self.disk, directory_of(path))?;
         ids::settle(&*self.disk, path)
     }
+
     /// Removes records; gives back the numbers under which there is none, or another.
     fn remove_records(&self, user: &UserName, messages: &[Seen]) -> io::Result<Vec<usize>> {
         let (disk, directory) = (&*self.disk, Path::new(user.as_str()));
