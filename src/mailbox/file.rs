@@ -231,7 +231,7 @@ impl FileStore {
             if extent == Extent::LeftHalfDone && !is_mended {
                 drop(file);
                 // What cannot be mended here can still be read.
-                drop(self.change(path, || self.settle(path)));
+                drop(self.mend(path));
                 is_mended = true;
                 continue;
             }
@@ -271,6 +271,22 @@ impl FileStore {
         let is_known = extent != Extent::Unknown;
         self.is_patient.store(is_known, Ordering::Relaxed);
         extent
+    }
+
+    /// Does what somebody has left undone who died, unless somebody else is at a change.
+    fn mend(&self, path: &Path) -> io::Result<()> {
+        let disk = &*self.disk;
+        // A mailbox that is half moved up cannot be read before that is done.
+        let lock = if tail::is_left_over(disk, directory_of(path))? {
+            Some(locks::write_lock(disk, &self.report)?)
+        } else {
+            locks::try_write_lock(disk)?
+        };
+        let Some(_lock) = lock else {
+            return Ok(());
+        };
+        recovery::recover(disk, locks::tail(disk)?, &self.report)?;
+        self.settle(path)
     }
 
     /// Clears up after whoever died while messages were deleted. The caller holds the write lock, and
