@@ -155,8 +155,8 @@ pub enum TaskError {
 
 /// A lock between processes, held until it is dropped or the process ends.
 pub trait Lock: Send + Sync + fmt::Debug {
-    /// Says to others that the holder is in the middle of something, or that it is at rest again as it
-    /// was when it took the lock ([`Disk::holder`]). What was said ends with the lock.
+    /// Says to others that the holder is at rest, or in the middle of something again as it was when it
+    /// took the lock ([`Disk::holder`]). What was said ends with the lock.
     ///
     /// # Errors
     ///

@@ -15,11 +15,11 @@ use super::{
     Disk, File, Glance, Holder, Lock, Open, Status, Task, TaskError, not_a_directory, not_a_file,
 };
 
-/// The octets of a lock file that say how it is held. They are locked by whoever has locked the file
-/// as a whole, and nobody has to lock anything to see that: who looks at a lock and is stopped there
-/// keeps nobody else from it.
-const IS_HELD: i64 = 0;
-const IS_BUSY: i64 = 1;
+/// The octets of a lock file that say how it is held: one where its holder is at rest, both where he is
+/// busy. They are locked by whoever has locked the file as a whole, and nobody has to lock anything to
+/// see that: who looks at a lock and is stopped there keeps nobody else from it.
+const AT_REST: i64 = 1;
+const BUSY: i64 = 2;
 
 /// The mail root in the file system. What root makes in there belongs to the owner of the directory
 /// that it is made in.
@@ -260,7 +260,7 @@ impl Disk for RealDisk {
         };
         match retry(|| fs::flock(&file, operation)) {
             Ok(()) => {
-                set_mark(&file, IS_HELD, true)?;
+                set_marks(&file, 0, BUSY, libc::F_WRLCK)?;
                 Ok(Some(Box::new(RealLock(file))))
             }
             Err(Errno::WOULDBLOCK) => Ok(None),
@@ -273,12 +273,14 @@ impl Disk for RealDisk {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Holder::Nobody),
             file => file?,
         };
-        // In this order: both marks end at once, and whoever ends in between held the lock.
-        let is_busy = is_marked(&file, IS_BUSY)?;
-        Ok(match is_marked(&file, IS_HELD)? {
-            false => Holder::Nobody,
-            true if is_busy => Holder::Busy,
-            true => Holder::AtRest,
+        let mut found = mark(0, BUSY, libc::F_RDLCK);
+        fcntl(&file, FcntlArg::F_OFD_GETLK(&mut found))?;
+        Ok(if libc::c_int::from(found.l_type) == libc::F_UNLCK {
+            Holder::Nobody
+        } else if found.l_len == AT_REST {
+            Holder::AtRest
+        } else {
+            Holder::Busy
         })
     }
 
@@ -383,34 +385,31 @@ struct RealLock(OwnedFd);
 
 impl Lock for RealLock {
     fn set_at_rest(&self, is_at_rest: bool) -> io::Result<()> {
-        set_mark(&self.0, IS_BUSY, !is_at_rest)
+        let kind = if is_at_rest {
+            libc::F_UNLCK
+        } else {
+            libc::F_WRLCK
+        };
+        set_marks(&self.0, AT_REST, BUSY - AT_REST, kind)
     }
 }
 
-/// Marks an octet of a lock file, or takes the mark away.
-fn set_mark(file: &OwnedFd, octet: i64, is_set: bool) -> io::Result<()> {
-    let kind = if is_set { libc::F_WRLCK } else { libc::F_UNLCK };
-    fcntl(file, FcntlArg::F_OFD_SETLK(&mark(octet, kind)))?;
+/// Marks octets of a lock file, or takes the marks away.
+fn set_marks(file: &OwnedFd, start: i64, octets: i64, kind: libc::c_int) -> io::Result<()> {
+    fcntl(file, FcntlArg::F_OFD_SETLK(&mark(start, octets, kind)))?;
     Ok(())
-}
-
-/// Whether somebody has marked it.
-fn is_marked(file: &OwnedFd, octet: i64) -> io::Result<bool> {
-    let mut found = mark(octet, libc::F_RDLCK);
-    fcntl(file, FcntlArg::F_OFD_GETLK(&mut found))?;
-    Ok(libc::c_int::from(found.l_type) != libc::F_UNLCK)
 }
 
 #[expect(
     clippy::cast_possible_truncation,
     reason = "the system's own numbers for it"
 )]
-fn mark(octet: i64, kind: libc::c_int) -> libc::flock {
+fn mark(start: i64, octets: i64, kind: libc::c_int) -> libc::flock {
     libc::flock {
         l_type: kind as libc::c_short,
         l_whence: libc::SEEK_SET as libc::c_short,
-        l_start: octet,
-        l_len: 1,
+        l_start: start,
+        l_len: octets,
         l_pid: 0,
     }
 }
@@ -487,19 +486,19 @@ mod tests {
         let path = Path::new("lock");
         let holder = || disk.holder(path).unwrap();
         assert_eq!(holder(), Holder::Nobody);
-        let lock = disk.lock(path, false).unwrap().unwrap();
-        assert!(disk.lock(path, false).unwrap().is_none());
-        assert_eq!(holder(), Holder::AtRest);
-        lock.set_at_rest(false).unwrap();
-        assert_eq!(holder(), Holder::Busy);
-        lock.set_at_rest(true).unwrap();
-        assert_eq!(holder(), Holder::AtRest);
-        lock.set_at_rest(false).unwrap();
-        drop(lock);
-        assert_eq!(holder(), Holder::Nobody);
-        let again = disk.lock(path, false).unwrap();
-        assert!(again.is_some());
-        assert_eq!(holder(), Holder::AtRest);
+        for _ in 0..2 {
+            let lock = disk.lock(path, false).unwrap().unwrap();
+            assert!(disk.lock(path, false).unwrap().is_none());
+            assert_eq!(holder(), Holder::Busy);
+            for _ in 0..2 {
+                lock.set_at_rest(true).unwrap();
+                assert_eq!(holder(), Holder::AtRest);
+                lock.set_at_rest(false).unwrap();
+                assert_eq!(holder(), Holder::Busy);
+            }
+            drop(lock);
+            assert_eq!(holder(), Holder::Nobody);
+        }
         std::fs::remove_dir_all(disk.root).unwrap();
     }
 

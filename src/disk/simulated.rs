@@ -383,7 +383,7 @@ impl Disk for SimulatedDisk {
             let mut state = self.state();
             state.is_on()?;
             if !state.locks.contains_key(path) {
-                state.locks.insert(path.to_owned(), Holder::AtRest);
+                state.locks.insert(path.to_owned(), Holder::Busy);
                 break;
             }
             drop(state);

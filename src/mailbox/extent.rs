@@ -69,16 +69,16 @@ fn look(disk: &dyn Disk, directory: &Path, mailbox: &dyn File) -> io::Result<Loo
     if tail::is_left_over(disk, directory)? {
         return Ok(Look::Extent(Extent::LeftHalfDone));
     }
-    let octets = mailbox.status()?.octets;
+    let before = mailbox.status()?;
     let server = locks::server(disk)?;
     // Nobody writes to a mailbox before the journal is there.
     let may_be_cut = server != Holder::AtRest && journal::exists(disk)?;
     let is_half_done = may_be_cut || ids::are_prepared(disk, directory)?;
     if !is_half_done {
         // What was there before the server was at rest counts, unless it is gone again.
-        let is_settled = mailbox.status()?.octets == octets;
+        let is_settled = mailbox.status()? == before;
         return Ok(if is_settled {
-            Look::Extent(Extent::Octets(octets))
+            Look::Extent(Extent::Octets(before.octets))
         } else {
             Look::Unsettled
         });

@@ -28,7 +28,7 @@ use super::format::{Lines, Record, Span, Summary};
 use super::heads::Heads;
 use super::ids::{self, Removed};
 use super::index::{Entry, MessageReader};
-use super::journal::PART_OCTETS_MAX;
+use super::journal::{self, PART_OCTETS_MAX};
 use super::locks::{self, SERVER_LOCK_NAME};
 use super::recovery::{self, Tail};
 use super::spool::{Rooms, SPOOL_PREFIX, Spool};
@@ -49,6 +49,8 @@ const TORN_PREFIX: &str = "mymailbox.torn-";
 const HANDING_OVER_PAYS: Duration = Duration::from_millis(1);
 /// How long who reads waits for whoever changes a mailbox: many times what a batch takes.
 const READ_PATIENCE: Duration = Duration::from_secs(1);
+/// How often a mailbox is opened that is another one each time before it can be read.
+const OPENINGS_MAX: u32 = 100;
 /// How many messages wait for each other at most.
 const BATCH_MESSAGES_MAX: usize = 256;
 /// How many `Received` fields a message may have (RFC 5321 §6.3).
@@ -145,12 +147,13 @@ impl FileStore {
                 .ok_or_else(|| StoreError::InUse {
                     root: disk.show(root).display().to_string(),
                 })?;
-            recovery::recover(&*disk, Tail::Doubtful, &report).map_err(error)?;
+            recovery::recover(&*disk, Tail::Expendable, &report).map_err(error)?;
             for name in disk.names(root).map_err(error)? {
                 if name.starts_with(SPOOL_PREFIX) {
                     disk.remove(Path::new(&name)).map_err(error)?;
                 }
             }
+            server_lock.set_at_rest(true).map_err(error)?;
             server_lock
         };
         let (queue, batches) = channel();
@@ -222,7 +225,7 @@ impl FileStore {
     fn open_kept(&self, user: &str) -> io::Result<Option<Opened>> {
         let (disk, path, directory) = (&*self.disk, &mailbox_path(user), Path::new(user));
         let mut is_mended = false;
-        loop {
+        for _ in 0..OPENINGS_MAX {
             let Some(file) = open_if_there(disk, path)? else {
                 return Ok(None);
             };
@@ -235,28 +238,23 @@ impl FileStore {
                 is_mended = true;
                 continue;
             }
-            let Some(removed) = table::removed(disk, path, &*file)? else {
-                continue;
-            };
             let octets = match extent {
-                Extent::Octets(octets) => octets,
-                Extent::LeftHalfDone | Extent::Unknown => {
-                    // What a batch has written is there, and may be gone again.
-                    let Status {
-                        identity, octets, ..
-                    } = file.status()?;
-                    let committed = recovery::committed(disk, user, identity.1);
-                    octets.min(committed.unwrap_or_default().unwrap_or(octets))
-                }
+                Extent::Octets(octets) => Some(octets),
+                Extent::LeftHalfDone | Extent::Unknown => committed(disk, user, &*file)?,
             };
-            let table = Table::open(disk, directory, &*file, octets, removed)?;
-            let torn_octets = octets.saturating_sub(table.end()?);
-            return Ok(Some(Opened {
-                file: Arc::from(file),
-                table,
-                torn_octets,
-            }));
+            let removed = table::removed(disk, path, &*file)?;
+            // Unless something has come to another's place meanwhile.
+            if let (Some(octets), Some(removed)) = (octets, removed) {
+                let table = Table::open(disk, directory, &*file, octets, removed)?;
+                let torn_octets = octets.saturating_sub(table.end()?);
+                return Ok(Some(Opened {
+                    file: Arc::from(file),
+                    table,
+                    torn_octets,
+                }));
+            }
         }
+        Err(io::ErrorKind::ResourceBusy.into())
     }
 
     /// Waits until it can be seen how much of a mailbox counts. Where that took too long once, the next
@@ -305,8 +303,9 @@ impl FileStore {
         };
         self.settle(path)?;
         let file = disk.open(path, Open::Write)?;
-        let removed = Removed::read(disk, directory)?;
-        let table = Table::open(disk, directory, &*file, file.status()?.octets, removed)?;
+        let octets = file.status()?.octets;
+        let removed = Removed::read(disk, directory, octets)?;
+        let table = Table::open(disk, directory, &*file, octets, removed)?;
         let mut missing = Vec::new();
         for &Seen { number, hash } in messages {
             let at = number.checked_sub(1);
@@ -581,6 +580,22 @@ impl Store for FileStore {
             drop(thread.join());
         }
     }
+}
+
+/// How much of a mailbox counts as the journal has it, while somebody may be writing: what a batch has
+/// written is there, and may be gone again. `None` where the journal has just come or gone.
+fn committed(disk: &dyn Disk, user: &str, mailbox: &dyn File) -> io::Result<Option<u64>> {
+    let Ok(journal) = journal::identities(disk) else {
+        // It is kept from us.
+        return Ok(Some(mailbox.status()?.octets));
+    };
+    let Status {
+        identity, octets, ..
+    } = mailbox.status()?;
+    let committed = recovery::committed(disk, user, identity.1);
+    let octets = octets.min(committed.unwrap_or_default().unwrap_or(octets));
+    let is_same = journal::identities(disk)? == journal;
+    Ok(is_same.then_some(octets))
 }
 
 /// Where messages are committed, by one thread at a time.

@@ -31,15 +31,22 @@ pub struct Removed {
 }
 
 impl Removed {
-    /// Reads the file of a user's directory.
+    /// Reads the file of a user's directory, or what is prepared if it counts for a mailbox of this
+    /// size.
     ///
     /// # Errors
     ///
     /// As the disk reports them.
-    pub fn read(disk: &dyn Disk, directory: &Path) -> io::Result<Self> {
+    pub fn read(disk: &dyn Disk, directory: &Path, octets: u64) -> io::Result<Self> {
         let mut removed = Self::default();
         let path = path(directory);
-        let Some(text) = disk::read(disk, &path).map_err(about(&path))? else {
+        let read = |path: &Path| disk::read(disk, path).map_err(about(path));
+        let prepared = read(&disk::beside(&path))?.filter(|text| counts_for(text, octets));
+        let text = match prepared {
+            None => read(&path)?,
+            prepared => prepared,
+        };
+        let Some(text) = text else {
             return Ok(removed);
         };
         for line in String::from_utf8_lossy(&text).lines() {
@@ -158,13 +165,8 @@ pub fn settle(disk: &dyn Disk, mailbox: &Path) -> io::Result<()> {
         let Some(text) = disk::read(disk, &disk::beside(&path))? else {
             return Ok(());
         };
-        let text = String::from_utf8_lossy(&text);
         let octets = disk.status(mailbox)?.map_or(0, |status| status.octets);
-        let size = text
-            .lines()
-            .next()
-            .and_then(|line| line.strip_prefix(SIZE_WORD));
-        if size.and_then(|size| size.parse().ok()) == Some(octets) {
+        if counts_for(&text, octets) {
             // What is seen of the mailbox has to last as long as what is said of it.
             if let Some(mailbox) = disk::open_if_there(disk, mailbox)? {
                 mailbox.sync()?;
@@ -176,6 +178,12 @@ pub fn settle(disk: &dyn Disk, mailbox: &Path) -> io::Result<()> {
         }
     })();
     settled.map_err(about(&path))
+}
+
+/// Whether what is prepared is for a mailbox of this size.
+fn counts_for(prepared: &[u8], octets: u64) -> bool {
+    let line = prepared.split(|octet| *octet == b'\n').next();
+    line.is_some_and(|line| line == format!("{SIZE_WORD}{octets}").as_bytes())
 }
 
 fn path(directory: &Path) -> PathBuf {

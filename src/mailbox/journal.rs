@@ -11,7 +11,7 @@
 //! payload 'B' (user:string committed:u64 inode:u64)*          base
 //!       | 'A' count:u32 (user:string offset:u64 start:u32 head:string)* shared:string
 //!       | 'D' (user:string offset:u64 length:u64)*            direct
-//!       | 'T' user:string inode:u64 offset:u64 length:u64     tail
+//!       | 'T' user:string inode:u64 size:u64 offset:u64 length:u64   tail
 //! string  length:u32 octets
 //! ```
 //!
@@ -84,6 +84,8 @@ pub struct Tail {
     pub user: String,
     /// Which file it is.
     pub inode: u64,
+    /// How long it was.
+    pub size: u64,
     /// Where in the mailbox the new end begins.
     pub offset: u64,
     /// How long it is.
@@ -379,6 +381,16 @@ fn names(disk: &dyn Disk) -> io::Result<Vec<&'static str>> {
     Ok(parts.into_iter().map(|(_, name)| name).collect())
 }
 
+/// Which files it has at the moment.
+///
+/// # Errors
+///
+/// As the disk reports them.
+pub fn identities(disk: &dyn Disk) -> io::Result<[Option<(u64, u64)>; 2]> {
+    let [first, second] = JOURNAL_NAMES.map(|name| disk.glance(Path::new(name)));
+    Ok([first?, second?].map(|found| found.map(|found| found.identity)))
+}
+
 /// Whether there is a journal.
 ///
 /// # Errors
@@ -476,7 +488,7 @@ fn encode(entry: &Entry, out: &mut Vec<u8>) -> io::Result<()> {
         Entry::Tail(tail) => {
             out.push(b'T');
             put_string(out, tail.user.as_bytes())?;
-            for number in [tail.inode, tail.offset, tail.octets] {
+            for number in [tail.inode, tail.size, tail.offset, tail.octets] {
                 out.extend_from_slice(&number.to_le_bytes());
             }
         }
@@ -556,6 +568,7 @@ fn decode(payload: &[u8]) -> Option<Entry> {
         b"T" => Some(Entry::Tail(Tail {
             user: reader.text()?,
             inode: reader.u64()?,
+            size: reader.u64()?,
             offset: reader.u64()?,
             octets: reader.u64()?,
         })),
@@ -624,6 +637,7 @@ mod tests {
             Entry::Tail(Tail {
                 user: "Andrew".into(),
                 inode: 1,
+                size: 40,
                 offset: 7,
                 octets: 21,
             }),

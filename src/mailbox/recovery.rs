@@ -27,6 +27,9 @@ const BLOCK_OCTETS: u64 = 512;
 pub enum Tail {
     /// The server that wrote them died: they prove nothing, however whole they look.
     Doubtful,
+    /// The same, and a server has to come up: where there is no room to keep a copy of them they are
+    /// given up.
+    Expendable,
     /// The server lives and has nothing half done: whole records there are a person's.
     KeepWhole,
 }
@@ -138,7 +141,8 @@ fn make_true(
     plan.write(file)?;
     file.sync()?;
     match tail {
-        Tail::Doubtful => cut_off(disk, path, file, plan.end, report, is_full),
+        Tail::Expendable => cut_off(disk, path, file, plan.end, report, is_full),
+        Tail::Doubtful => set_aside(disk, path, file, plan.end, report),
         Tail::KeepWhole => {
             let end = format::last_record_end(file, file.status()?.octets)?.max(plan.end);
             set_aside(disk, path, file, end, report)

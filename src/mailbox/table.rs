@@ -62,13 +62,11 @@ pub struct Table {
 ///
 /// As the disk reports them.
 pub fn removed(disk: &dyn Disk, mailbox: &Path, file: &dyn File) -> io::Result<Option<Removed>> {
-    let removed = Removed::read(disk, directory_of(mailbox))?;
+    let own = file.status()?;
+    let removed = Removed::read(disk, directory_of(mailbox), own.octets)?;
     // Who deletes puts the other mailbox in place first, then what was removed from it.
     let found = disk.glance(mailbox)?;
-    let is_it = found.is_some_and(|found| {
-        file.status()
-            .is_ok_and(|own| own.identity == found.identity)
-    });
+    let is_it = found.is_some_and(|found| found.identity == own.identity);
     Ok(is_it.then_some(removed))
 }
 

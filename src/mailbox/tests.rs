@@ -604,6 +604,7 @@ fn whoever_comes_while_the_server_dies_keeps_nothing_half_done() {
         let disk = SimulatedDisk::default();
         let shared: Arc<dyn Disk> = Arc::new(disk.clone());
         let lock = shared.lock(server_lock, false).unwrap().unwrap();
+        lock.set_at_rest(true).unwrap();
         let mut committer = Committer::new(shared, SETTINGS[0], quiet()).of_server(lock);
         let mut acknowledged = vec!["0.0".to_owned()];
         assert_eq!(committer.commit(&[job("0.0", false, true)]), [Ok(())]);
@@ -730,6 +731,24 @@ fn plain(number: usize) -> String {
     format!("{head} {number}\n\n{}", "hello\n".repeat(20))
 }
 
+/// The same files with other identities, as in a backup.
+fn copied(disk: &SimulatedDisk) -> SimulatedDisk {
+    let copy = SimulatedDisk::default();
+    copy.open(Path::new("another"), Open::New).unwrap();
+    copy.make_directory(Path::new("Andrew")).unwrap();
+    for directory in ["", "Andrew"].map(Path::new) {
+        for name in disk.names(directory).unwrap() {
+            let path = directory.join(name);
+            // Directories are no files.
+            if let Ok(Some(octets)) = disk::read(disk, &path) {
+                let file = copy.open(&path, Open::New).unwrap();
+                file.write_at(&octets, 0).unwrap();
+            }
+        }
+    }
+    copy
+}
+
 /// Deletes these messages while the disk cuts out or fails at each operation, and looks whether all
 /// of them are gone or none.
 fn expunge_at_every_operation(numbers: &[usize]) {
@@ -774,10 +793,12 @@ fn expunge_at_every_operation(numbers: &[usize]) {
                 // Somebody looks at it first, or nobody.
                 next(Arc::new(disk.restart(cut)));
                 let killed = disk.restart(cut);
+                let is_known = |found: &_| *found == before || *found == after;
+                let copy = look(&visit(Arc::new(copied(&killed))));
+                assert!(is_known(&copy), "{what}, copied: {:?}", copy.1);
                 let disk: Arc<dyn Disk> = Arc::new(killed.clone());
                 let store = visit(Arc::clone(&disk));
                 let found = look(&store);
-                let is_known = |found: &_| *found == before || *found == after;
                 assert!(is_known(&found), "{what}: {:?}", found.1);
                 let later = look(&visit(Arc::new(killed.restart(Cut::Drop))));
                 assert!(is_known(&later), "{what}, and cut: {:?}", later.1);
@@ -855,6 +876,27 @@ fn a_reader_who_cannot_wait_asks_the_journal() {
     }
     batch.take_back();
     assert_eq!(mail(&reader, "Andrew").len(), 3);
+}
+
+/// A server that starts has to bring the root up first.
+#[test]
+fn a_reader_beside_a_recovery_sees_what_counts() {
+    let disk: Arc<dyn Disk> = Arc::new(SimulatedDisk::default());
+    drop(Batch::begin(&disk, 3));
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let (heard, root) = (Arc::clone(&seen), Arc::clone(&disk));
+    let report: Reporter = Arc::new(move |_| {
+        // In the middle of it: something was set aside.
+        let count = visit(Arc::clone(&root))
+            .open(&user("Andrew"))
+            .unwrap()
+            .count();
+        heard.lock().unwrap().push(count);
+    });
+    let server = FileStore::serve(Arc::clone(&disk), 8, report).unwrap();
+    assert_eq!(mail(&server, "Andrew").len(), 3);
+    server.close();
+    assert_eq!(*seen.lock().unwrap(), [3]);
 }
 
 #[test]
