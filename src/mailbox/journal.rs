@@ -397,12 +397,7 @@ pub fn identities(disk: &dyn Disk) -> io::Result<[Option<(u64, u64)>; 2]> {
 ///
 /// As the disk reports them.
 pub fn exists(disk: &dyn Disk) -> io::Result<bool> {
-    for name in JOURNAL_NAMES {
-        if disk.status(Path::new(name))?.is_some() {
-            return Ok(true);
-        }
-    }
-    Ok(false)
+    Ok(identities(disk)?.iter().any(Option::is_some))
 }
 
 fn entries(octets: &[u8]) -> Vec<Entry> {

@@ -140,14 +140,11 @@ fn make_true(
 ) -> io::Result<()> {
     plan.write(file)?;
     file.sync()?;
-    match tail {
-        Tail::Expendable => cut_off(disk, path, file, plan.end, report, is_full),
-        Tail::Doubtful => set_aside(disk, path, file, plan.end, report),
-        Tail::KeepWhole => {
-            let end = format::last_record_end(file, file.status()?.octets)?.max(plan.end);
-            set_aside(disk, path, file, end, report)
-        }
-    }
+    let end = match tail {
+        Tail::Doubtful | Tail::Expendable => plan.end,
+        Tail::KeepWhole => format::last_record_end(file, file.status()?.octets)?.max(plan.end),
+    };
+    cut_off(disk, path, file, end, report, tail == Tail::Expendable)
 }
 
 /// Whether what stands where a mailbox should be is no file in a directory.
@@ -171,25 +168,25 @@ pub fn set_aside(
     end: u64,
     report: &Reporter,
 ) -> io::Result<()> {
-    cut_off(disk, path, file, end, report, |_| false)
+    cut_off(disk, path, file, end, report, false)
 }
 
-/// Does the same. What was never acknowledged may be given up where it cannot be copied for a reason
-/// that `may_be_lost` knows: its sender tries again, and a root without room has to come up.
+/// Does the same. What is expendable is given up where there is no room for a copy: it was never
+/// acknowledged, so its sender tries again.
 fn cut_off(
     disk: &dyn Disk,
     path: &Path,
     file: &dyn File,
     end: u64,
     report: &Reporter,
-    may_be_lost: impl FnOnce(&io::Error) -> bool,
+    is_expendable: bool,
 ) -> io::Result<()> {
     let octets = file.status()?.octets;
     if octets <= end {
         return Ok(());
     }
     let kept = match keep_copy(disk, path, file, end..octets) {
-        Err(error) if may_be_lost(&error) => None,
+        Err(error) if is_expendable && is_full(&error) => None,
         kept => Some(kept?),
     };
     file.truncate(end)?;

@@ -23,7 +23,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use crate::disk::{Disk, File, Open, Status, directory_of, open_if_there, remove_if_there};
 
 use super::format::{Span, read_full};
-use super::ids::{self, Removed};
+use super::ids::Removed;
 use super::index::Entry;
 use super::scan;
 
@@ -428,14 +428,10 @@ pub fn refresh(disk: &dyn Disk, mailbox: &Path, octets: u64) {
             return Ok(());
         };
         file.keep()?;
-        // Somebody else will have to see first what is to become of that.
-        if ids::are_prepared(disk, directory)? {
-            return Ok(());
+        if let Some(removed) = removed(disk, mailbox, &*file)? {
+            Table::open(disk, directory, &*file, octets, removed)?;
         }
-        match removed(disk, mailbox, &*file)? {
-            Some(removed) => Table::open(disk, directory, &*file, octets, removed).map(drop),
-            None => Ok(()),
-        }
+        Ok(())
     })();
     refreshed.unwrap_or_default();
 }

@@ -1,7 +1,6 @@
 //! Many at once: connections, recipients, programs and servers on one root.
 
 use std::collections::HashSet;
-use std::fs;
 use std::io::{BufRead as _, BufReader, Read};
 use std::process::Stdio;
 use std::sync::Mutex;
@@ -186,8 +185,7 @@ fn held_lock_keeps_only_messages_waiting() {
     for _ in 0..20 {
         smtp.deliver("a@b.example", &["andrew@localhost"], "Subject: x\n\nhi\n");
     }
-    let lock = fs::File::create(sandbox.path(".minismtp.lock")).unwrap();
-    lock.lock().unwrap();
+    let lock = sandbox.lock();
     smtp.envelope("a@b.example", &["andrew@localhost"]);
     smtp.ask("DATA", "354 ");
     smtp.raw("Subject: y\r\n\r\nhi\r\n.\r\n");
@@ -204,8 +202,7 @@ fn held_lock_keeps_only_messages_waiting() {
 #[test]
 fn server_that_has_to_wait_for_the_root_says_so() {
     let sandbox = Sandbox::lab();
-    let lock = fs::File::create(sandbox.path(".minismtp.lock")).unwrap();
-    lock.lock().unwrap();
+    let lock = sandbox.lock();
     let mut serve = sandbox.command(&["serve", "--port", "0"]);
     let mut serve = serve
         .stdout(Stdio::piped())

@@ -3,11 +3,10 @@
 use std::collections::HashSet;
 use std::fs;
 use std::io::Write as _;
-use std::process::Command;
 use std::sync::mpsc::channel;
 use std::thread;
 
-use crate::sandbox::{Sandbox, Server, until};
+use crate::sandbox::{Sandbox, until};
 use crate::smtp::wire;
 
 const NITC: &str = "From: stallings@localhost\nTo: andrew@localhost\nSubject: SMTP Experiment\n\n\
@@ -201,6 +200,15 @@ fn message_deleted_after_a_crash_does_not_come_back() {
     assert_eq!(subjects, ["two", "four"]);
 }
 
+/// Leaves octets behind what counts, as a server does that is killed in the middle of a batch.
+fn append_to_andrew(sandbox: &Sandbox, octets: &[u8]) {
+    let mut mailbox = fs::File::options()
+        .append(true)
+        .open(sandbox.path("Andrew/mymailbox.mail"))
+        .unwrap();
+    mailbox.write_all(octets).unwrap();
+}
+
 /// What a killed server had written and not acknowledged is whole and proves nothing.
 #[test]
 fn nobody_sees_after_a_crash_what_was_not_acknowledged() {
@@ -210,11 +218,7 @@ fn nobody_sees_after_a_crash_what_was_not_acknowledged() {
     server.kill();
     let record =
         "From: x@y\nTo: andrew@localhost\nSubject: no\nReceived: 2021-03-22 : 14 : 06\n.\n";
-    let mut mailbox = fs::File::options()
-        .append(true)
-        .open(sandbox.path("Andrew/mymailbox.mail"))
-        .unwrap();
-    mailbox.write_all(record.as_bytes()).unwrap();
+    append_to_andrew(&sandbox, record.as_bytes());
     let list = ["mailbox", "list", "Andrew"];
     let shown = sandbox.run(&list, "").code(0).stderr_has("set aside in ");
     assert_eq!(shown.stdout.lines().count(), 1, "{shown:#?}");
@@ -233,23 +237,9 @@ fn killed_server_starts_again_on_a_full_disk() {
     let server = sandbox.serve(&[]);
     server.deliver("stallings@localhost", &["andrew@localhost"], NITC);
     server.kill();
-    let mut mailbox = fs::File::options()
-        .append(true)
-        .open(sandbox.path("Andrew/mymailbox.mail"))
-        .unwrap();
-    mailbox.write_all(&b"From: x@y\n".repeat(1000)).unwrap();
+    append_to_andrew(&sandbox, &b"From: x@y\n".repeat(1000));
     // No file may be larger than 2 KiB: the copy would be.
-    let limited = "ulimit -f 4; exec \"$@\"";
-    let binary = env!("CARGO_BIN_EXE_minismtp");
-    let mut shell = Command::new("sh");
-    shell.args([
-        "-c", limited, "sh", binary, "serve", "--port", "0", "--root",
-    ]);
-    shell
-        .arg(sandbox.root())
-        .current_dir("/")
-        .env("HOME", sandbox.beside("home"));
-    let server = Server::start(shell);
+    let server = sandbox.serve_under("ulimit -f 4");
     until("it is told", || {
         server.log().contains("cut off without a copy")
     });

@@ -243,9 +243,7 @@ fn delete_works_beside_a_running_server() {
 #[test]
 fn change_that_has_to_wait_says_so() {
     let sandbox = three();
-    let path = sandbox.path(".minismtp.lock");
-    let lock = fs::File::create(&path).unwrap();
-    lock.lock().unwrap();
+    let lock = sandbox.lock();
     let mut delete = sandbox.command(&["mailbox", "delete", "Andrew", "2"]);
     let mut delete = delete
         .stdout(Stdio::null())
@@ -255,6 +253,7 @@ fn change_that_has_to_wait_says_so() {
     let mut told = BufReader::new(delete.stderr.take().unwrap());
     let mut line = String::new();
     told.read_line(&mut line).unwrap();
+    let path = sandbox.path(".minismtp.lock");
     let path = path.display();
     assert_eq!(
         line,

@@ -17,6 +17,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
+use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::pop::Pop;
@@ -166,6 +167,26 @@ impl Sandbox {
         let mut command = self.command(&["serve", "--port", "0"]);
         command.arg("--root").arg(&self.root).args(arguments);
         Server::start(command)
+    }
+
+    /// Starts a server under limits of the shell (`ulimit -f 4`), on a free port.
+    pub(crate) fn serve_under(&self, limits: &str) -> Server {
+        let serve = format!("{limits}; exec \"$@\"");
+        let binary = env!("CARGO_BIN_EXE_minismtp");
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &serve, "sh", binary, "serve", "--port", "0", "--root"]);
+        shell
+            .arg(&self.root)
+            .current_dir("/")
+            .env("HOME", self.beside("home"));
+        Server::start(shell)
+    }
+
+    /// Locks the root against every change, as a program does that is stopped in the middle of one.
+    pub(crate) fn lock(&self) -> fs::File {
+        let lock = fs::File::create(self.path(".minismtp.lock")).unwrap();
+        flock(&lock, FlockOperation::LockExclusive).unwrap();
+        lock
     }
 
     /// Starts a server with mailbox access, both on free ports, and waits until both accept.

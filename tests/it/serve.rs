@@ -1055,14 +1055,7 @@ fn what_a_network_may_do_or_cannot_is_told_at_the_start() {
 #[test]
 fn fewer_connections_than_there_should_be_are_told_of() {
     let sandbox = Sandbox::lab();
-    let mut command = Command::new("sh");
-    let binary = env!("CARGO_BIN_EXE_minismtp");
-    command.args([
-        "-c",
-        &format!("ulimit -n 100; exec {binary} serve --port 0"),
-    ]);
-    command.env("MINISMTP_ROOT", sandbox.root());
-    let log = Server::start(command).terminate().log;
+    let log = sandbox.serve_under("ulimit -n 100").terminate().log;
     assert!(
         log.contains("38 at once is all the connections there can be, not 10000"),
         "{log}"
@@ -1718,17 +1711,7 @@ fn wrong_usage_is_64() {
 fn full_disk_gets_a_4xx_and_leaves_nothing_in_part() {
     let sandbox = Sandbox::lab();
     // No file may grow over 4 MiB: the disk is full in the middle of a message.
-    let limited = "ulimit -f 8192; exec \"$@\"";
-    let binary = env!("CARGO_BIN_EXE_minismtp");
-    let mut shell = Command::new("sh");
-    shell.args([
-        "-c", limited, "sh", binary, "serve", "--port", "0", "--root",
-    ]);
-    shell
-        .arg(sandbox.root())
-        .current_dir("/")
-        .env("HOME", sandbox.beside("home"));
-    let server = Server::start(shell);
+    let server = sandbox.serve_under("ulimit -f 8192");
     server.deliver("stallings@localhost", &["andrew@localhost"], NITC);
 
     let mut smtp = server.hello();
