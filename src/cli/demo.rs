@@ -6,6 +6,7 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread::{self, JoinHandle};
 
 use tokio::sync::oneshot;
 
@@ -144,10 +145,9 @@ fn send(
 
 /// A server that runs beside us.
 struct Running {
-    runtime: tokio::runtime::Runtime,
     address: SocketAddr,
     stopper: oneshot::Sender<()>,
-    task: tokio::task::JoinHandle<()>,
+    thread: JoinHandle<()>,
     log: Log,
 }
 
@@ -184,21 +184,21 @@ impl Running {
             connections_per_address_max: 10,
         };
         let (stopper, stopped) = oneshot::channel();
-        let (address, task) = {
-            let _within = runtime.enter();
-            let server = Server::bind(configuration, credentials, store, log.clone())?;
-            let (_, address) = server.addresses()[0];
-            let run = server.run(async move {
-                // A demo that is gone wants no server either.
-                drop(stopped.await);
-            });
-            (address, runtime.spawn(run))
-        };
+        let within = runtime.enter();
+        let server = Server::bind(configuration, credentials, store, log.clone())?;
+        drop(within);
+        let (_, address) = server.addresses()[0];
+        let run = server.run(async move {
+            // A demo that is gone wants no server either.
+            drop(stopped.await);
+        });
+        let thread = thread::Builder::new().name("serve".to_owned());
+        let thread = thread.spawn(move || runtime.block_on(run));
+        let thread = thread.map_err(internal)?;
         Ok(Self {
-            runtime,
             address,
             stopper,
-            task,
+            thread,
             log,
         })
     }
@@ -206,7 +206,7 @@ impl Running {
     /// Waits until the server has ended: its files are to be removed.
     fn stop(self) {
         self.stopper.send(()).unwrap_or_default();
-        drop(self.runtime.block_on(self.task));
+        drop(self.thread.join());
         self.log.close();
     }
 }

@@ -139,7 +139,12 @@ impl Spool {
         Ok(())
     }
 
-    fn move_to_file(&mut self) -> io::Result<()> {
+    /// Moves what is in memory to a file, which copies share.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be written.
+    pub fn move_to_file(&mut self) -> io::Result<()> {
         let file = self.unnamed_file()?;
         file.write_at(&self.memory, 0)?;
         self.file = Some((file, self.memory.len() as u64));
@@ -177,16 +182,10 @@ impl Spool {
         self.file.is_none()
     }
 
-    /// Makes ready for [`Spool::copy`]: what is large goes to a file, which the copies share.
-    ///
-    /// # Errors
-    ///
-    /// The file cannot be written.
-    pub fn share(&mut self) -> io::Result<()> {
-        match self.memory.room {
-            Some(_) => self.move_to_file(),
-            None => Ok(()),
-        }
+    /// Whether [`Spool::move_to_file`] is to come before [`Spool::copy`]: there is much in memory.
+    #[must_use]
+    pub fn is_too_large_to_copy(&self) -> bool {
+        self.memory.room.is_some()
     }
 
     /// The same text once more, for a message that is stored several times. Neither takes more

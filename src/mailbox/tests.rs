@@ -1162,7 +1162,7 @@ fn a_spool_is_in_memory_or_in_a_file() {
     assert!(spool(101_000).is_whole(), "who goes makes room");
     assert!(!spool(ROOM_OCTETS + 1000).is_whole());
     let mut shared = spool(101_000);
-    shared.share().unwrap();
+    shared.move_to_file().unwrap();
     let copies = [shared.copy(), shared, without_room];
     let found = disk.names(Path::new("")).unwrap();
     assert_eq!(found, [] as [&str; 0], "it has no name");

@@ -1,11 +1,12 @@
 //! Answers an SMTP session's questions from the credentials and the store.
 
 use std::collections::HashMap;
+use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::address::{Address, ForwardPath, ReversePath};
 use crate::clock;
@@ -23,7 +24,7 @@ use crate::smtp::server::{Answer, Delivery, Question, Session};
 use crate::user::UserName;
 
 use super::door::{Door, Entry, Visitor};
-use super::processors;
+use super::{aside, processors};
 
 /// More than the name of a message mostly takes.
 const ID_OCTETS: usize = 32;
@@ -46,6 +47,8 @@ pub struct Office {
     hostname: String,
     credentials: Arc<dyn Credentials>,
     store: Arc<dyn Store>,
+    /// Begun with the first message.
+    outcomes: OnceLock<Outcomes>,
     log: Log,
     door: Door,
     messages: AtomicU64,
@@ -71,6 +74,7 @@ impl Office {
             door: Door::new(Arc::clone(&credentials)),
             credentials,
             store,
+            outcomes: OnceLock::new(),
             log,
             messages: AtomicU64::new(0),
             present: AtomicUsize::new(0),
@@ -146,9 +150,11 @@ impl Office {
         let users = message.recipients.iter().map(|(user, _)| user.clone());
         let users: Vec<UserName> = users.collect();
         let (sender, outcome) = oneshot::channel();
-        // Whoever is gone by then does not want to know.
-        let done = Box::new(move |outcome| drop(sender.send(outcome)));
-        self.store.append(message, done);
+        let outcomes = self.outcomes.get_or_init(Outcomes::begin).clone();
+        self.store.append(
+            message,
+            Box::new(move |stored| outcomes.tell(sender, stored)),
+        );
         Filing {
             reverse_path,
             users,
@@ -282,12 +288,47 @@ impl Office {
     }
 }
 
+/// What became of messages, on the way from the thread that stores them to the sessions'. To wake that
+/// one takes a system call, and one does for all messages that were stored together.
+#[derive(Clone, Debug)]
+struct Outcomes(mpsc::UnboundedSender<(oneshot::Sender<Outcome>, Outcome)>);
+
+type Outcome = Result<(), AppendError>;
+
+impl Outcomes {
+    /// Begins to pass them on.
+    fn begin() -> Self {
+        let (sender, mut outcomes) = mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            while let Some((session, outcome)) = outcomes.recv().await {
+                tell(session, outcome);
+            }
+        });
+        Self(sender)
+    }
+
+    fn tell(&self, session: oneshot::Sender<Outcome>, outcome: Outcome) {
+        if tokio::task::try_id().is_some() {
+            // In a session, which is alone.
+            tell(session, outcome);
+        } else if let Err(unsent) = self.0.send((session, outcome)) {
+            let (session, outcome) = unsent.0;
+            tell(session, outcome);
+        }
+    }
+}
+
+fn tell(session: oneshot::Sender<Outcome>, outcome: Outcome) {
+    // Whoever is gone by then does not want to know.
+    drop(session.send(outcome));
+}
+
 /// A message that the store has.
 #[derive(Debug)]
 struct Filing {
     reverse_path: ReversePath,
     users: Vec<UserName>,
-    outcome: oneshot::Receiver<Result<(), AppendError>>,
+    outcome: oneshot::Receiver<Outcome>,
 }
 
 impl Filing {
@@ -365,21 +406,16 @@ impl Clerk {
         &self.visitor.log
     }
 
-    fn take_text(&mut self, text: &[u8]) -> Answer {
-        let spool = self.spool.get_or_insert_with(|| self.office.store.spool());
-        let pushed = if spool.will_write(text.len()) {
-            // A disk may be slow; the other sessions of this thread go on meanwhile.
-            tokio::task::block_in_place(|| spool.push(text))
-        } else {
-            spool.push(text)
-        };
+    async fn take_text(&mut self, text: Vec<u8>) -> Answer {
+        let (spool, pushed) = push(self.take_spool(), text).await;
+        self.spool = Some(spool);
         match pushed {
             Ok(()) => Answer::Accept,
             Err(error) => self.no_spool(&error),
         }
     }
 
-    fn no_spool(&self, error: &std::io::Error) -> Answer {
+    fn no_spool(&self, error: &io::Error) -> Answer {
         let error = AppendError::from_disk("the spool file", error);
         self.visitor.log.failed("spool", &error);
         refusal(&error)
@@ -404,8 +440,12 @@ impl Clerk {
             return Answer::Each(vec![self.deliver(delivery).await]);
         }
         let mut spool = self.take_spool();
-        if let Err(error) = tokio::task::block_in_place(|| spool.share()) {
-            return Answer::Each(vec![self.no_spool(&error); delivery.recipients.len()]);
+        if spool.is_too_large_to_copy() {
+            let moved;
+            (spool, moved) = aside(spool, Spool::move_to_file).await;
+            if let Err(error) = moved {
+                return Answer::Each(vec![self.no_spool(&error); delivery.recipients.len()]);
+            }
         }
         let id = self.office.message_id();
         let log = &self.visitor.log;
@@ -539,7 +579,7 @@ impl Owner<Session> for Clerk {
                 let answer = self.office.recipient(&path);
                 answer.unwrap_or_else(|error| self.try_later("recipient", &error))
             }
-            Question::Text(text) => self.take_text(&text),
+            Question::Text(text) => self.take_text(text).await,
             Question::Deliver(delivery) => self.deliver(delivery).await,
             Question::DeliverEach(delivery) => self.deliver_each(delivery).await,
             Question::Discard => {
@@ -581,6 +621,15 @@ impl From<Entry> for Answer {
             Entry::TryLater => Self::TryLater,
         }
     }
+}
+
+/// Adds text to what is there, in another thread where that uses the disk.
+pub(super) async fn push(mut spool: Spool, text: Vec<u8>) -> (Spool, io::Result<()>) {
+    if spool.will_write(text.len()) {
+        return aside(spool, move |spool| spool.push(&text)).await;
+    }
+    let pushed = spool.push(&text);
+    (spool, pushed)
 }
 
 fn is_postmaster(address: &Address) -> bool {

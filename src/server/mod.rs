@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::panic::resume_unwind;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,7 +12,7 @@ use std::time::Instant;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{OwnedSemaphorePermit, watch};
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 
 use crate::credentials::Credentials;
 use crate::mailbox::Store;
@@ -194,18 +195,16 @@ impl Sockets {
     }
 }
 
-/// The runtime that a server runs on. Half of the processors move octets; on fewer than four that
-/// is one thread, which needs to wake no other. The others are for commits and password checks,
-/// which have threads of their own.
+/// The runtime that a server runs on: one thread moves all octets, and needs to wake no other for
+/// that. Commits, password checks and whatever may have to wait for a disk have threads of their own.
 ///
 /// # Errors
 ///
-/// The system has no threads to give.
+/// The system has no descriptors to give.
 pub fn runtime() -> io::Result<Runtime> {
-    Builder::new_multi_thread()
-        .worker_threads((processors() / 2).max(1))
+    Builder::new_current_thread()
         .enable_all()
-        .thread_name("serve")
+        .thread_name("work")
         .build()
 }
 
@@ -325,6 +324,24 @@ impl Server {
         let left = STOP_TIMEOUT.saturating_sub(begun.elapsed());
         drop(tokio::time::timeout(left, closed).await);
         log.stopped();
+    }
+}
+
+/// Has something done that may have to wait for a disk, in another thread, while this one goes on with
+/// the other sessions; gives back what it was done with.
+async fn aside<T: Send + 'static, R: Send + 'static>(
+    mut with: T,
+    work: impl FnOnce(&mut T) -> R + Send + 'static,
+) -> (T, R) {
+    let done = tokio::task::spawn_blocking(move || {
+        let result = work(&mut with);
+        (with, result)
+    });
+    match done.await.map_err(JoinError::try_into_panic) {
+        Ok(done) => done,
+        Err(Ok(panic)) => resume_unwind(panic),
+        // The runtime is at its end.
+        Err(Err(_)) => std::future::pending().await,
     }
 }
 

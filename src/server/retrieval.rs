@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::task::block_in_place;
 
 use crate::address::{Address, ReversePath};
 use crate::clock;
@@ -20,7 +19,8 @@ use crate::pop3::Event;
 use crate::pop3::server::{Answer, Letter, Question, Session};
 use crate::user::UserName;
 
-use super::delivery::Office;
+use super::aside;
+use super::delivery::{Office, push};
 use super::door::{Entry, Visitor};
 
 /// How much of a message is read at once, and not much more.
@@ -132,61 +132,72 @@ impl Clerk {
         }
     }
 
-    fn unique_ids(&self, numbers: &[usize]) -> Answer {
-        let unique_ids = self.mailbox().and_then(|mailbox| {
-            let unique_id = |&number| mailbox.unique_id(number);
-            block_in_place(|| numbers.iter().map(unique_id).collect())
+    /// Does something with the open mailbox, aside; `None` if there is none.
+    async fn with_maildrop<R: Send + 'static>(
+        &mut self,
+        work: impl FnOnce(&mut Maildrop) -> R + Send + 'static,
+    ) -> Option<R> {
+        let (maildrop, result) = aside(self.maildrop.take()?, work).await;
+        self.maildrop = Some(maildrop);
+        Some(result)
+    }
+
+    async fn unique_ids(&mut self, numbers: Vec<usize>) -> Answer {
+        let unique_ids = self.with_maildrop(move |maildrop| {
+            let mailbox = maildrop.mailbox.as_ref()?;
+            let unique_ids = numbers.iter().map(|&number| mailbox.unique_id(number));
+            unique_ids.collect()
         });
+        let unique_ids = unique_ids.await.flatten();
         unique_ids.map_or(Answer::TryLater, Answer::UniqueIds)
     }
 
-    fn read(&mut self, number: usize) -> Answer {
-        let Some(mailbox) = self.mailbox() else {
+    async fn read(&mut self, number: usize) -> Answer {
+        let read = self.with_maildrop(move |maildrop| {
+            let mailbox = maildrop.mailbox.as_ref()?;
+            let reading = mailbox.read(number).transpose()?;
+            Some(reading.and_then(|mut reading| Ok((piece(&mut *reading)?, reading))))
+        });
+        match read.await.flatten() {
+            Some(read) => self.has_read(read),
+            None => Answer::TryLater,
+        }
+    }
+
+    async fn read_on(&mut self) -> Answer {
+        let Some(reading) = self.reading.take() else {
             return Answer::TryLater;
         };
-        match block_in_place(|| mailbox.read(number)) {
-            Ok(reading) => {
-                self.reading = reading;
-                self.read_on()
+        let (reading, read) = aside(reading, |reading| piece(&mut **reading)).await;
+        self.has_read(read.map(|piece| (piece, reading)))
+    }
+
+    /// Gives out a piece of a message, and keeps the message for the next.
+    fn has_read(&mut self, read: Result<(Piece, Box<dyn Reading>), StoreError>) -> Answer {
+        match read {
+            Ok(((text, is_last), reading)) => {
+                self.reading = (!is_last).then_some(reading);
+                Answer::Text { text, is_last }
             }
             Err(error) => self.try_later("read", &error),
         }
     }
 
-    fn mailbox(&self) -> Option<&dyn Mailbox> {
-        self.maildrop.as_ref()?.mailbox.as_deref()
-    }
-
-    fn read_on(&mut self) -> Answer {
-        let Some(reading) = &mut self.reading else {
+    async fn remove(&mut self, numbers: Vec<usize>, is_over: bool) -> Answer {
+        let (store, count) = (Arc::clone(self.office.store()), numbers.len());
+        let removed = self.with_maildrop(move |maildrop| {
+            let missing = maildrop.remove(&*store, &numbers, is_over)?;
+            Ok::<_, StoreError>((missing, maildrop.user.clone()))
+        });
+        let Some(removed) = removed.await else {
             return Answer::TryLater;
         };
-        // A disk may be slow; the other sessions of this thread go on meanwhile.
-        match block_in_place(|| piece(&mut **reading)) {
-            Ok((text, is_last)) => {
-                if is_last {
-                    self.reading = None;
-                }
-                Answer::Text { text, is_last }
-            }
-            Err(error) => {
-                self.reading = None;
-                self.try_later("read", &error)
-            }
-        }
-    }
-
-    fn remove(&mut self, numbers: &[usize], is_over: bool) -> Answer {
-        let Some(maildrop) = &mut self.maildrop else {
-            return Answer::TryLater;
-        };
-        let store = self.office.store();
-        match block_in_place(|| maildrop.remove(&**store, numbers, is_over)) {
-            Ok(missing) if missing.is_empty() => {
-                self.visitor.log.removed(&maildrop.user, numbers.len());
+        match removed {
+            Ok((missing, user)) if missing.is_empty() => {
+                self.visitor.log.removed(&user, count);
                 Answer::Accept
             }
-            Ok(missing) => {
+            Ok((missing, _)) => {
                 let reason = format!("no messages {missing:?} any more");
                 self.try_later("remove", &reason)
             }
@@ -194,12 +205,12 @@ impl Clerk {
         }
     }
 
-    fn close(&mut self, numbers: &[usize]) -> Answer {
+    async fn close(&mut self, numbers: Vec<usize>) -> Answer {
         self.reading = None;
         let answer = if numbers.is_empty() {
             Answer::Accept
         } else {
-            self.remove(numbers, true)
+            self.remove(numbers, true).await
         };
         // Before the reply: who hears it may come again at once.
         self.maildrop = None;
@@ -214,27 +225,23 @@ impl Clerk {
     }
 
     /// Keeps a piece of a text, after the header section that it gets.
-    fn take_text(&mut self, letter: &Letter, is_whole: bool) -> Result<(), AppendError> {
-        let (office, spool) = (&self.office, &mut self.spool);
-        let spool = match spool {
-            Some(spool) => spool,
+    async fn take_text(&mut self, letter: &mut Letter, is_whole: bool) -> Result<(), AppendError> {
+        let text = std::mem::take(&mut letter.text);
+        let (spool, text) = match self.spool.take() {
+            Some(spool) => (spool, text),
             None => {
-                let mut new = office.store().spool();
-                new.push(&header(office, letter, is_whole))
-                    .map_err(|error| AppendError::from_disk("the spool file", &error))?;
-                spool.insert(new)
+                let mut whole = header(&self.office, letter, &text, is_whole);
+                whole.extend_from_slice(&text);
+                (self.office.store().spool(), whole)
             }
         };
-        let pushed = if spool.will_write(letter.text.len()) {
-            block_in_place(|| spool.push(&letter.text))
-        } else {
-            spool.push(&letter.text)
-        };
+        let (spool, pushed) = push(spool, text).await;
+        self.spool = Some(spool);
         pushed.map_err(|error| AppendError::from_disk("the spool file", &error))
     }
 
-    fn text(&mut self, letter: &Letter) -> Answer {
-        match self.take_text(letter, false) {
+    async fn text(&mut self, mut letter: Letter) -> Answer {
+        match self.take_text(&mut letter, false).await {
             Ok(()) => Answer::Accept,
             Err(error) => {
                 self.visitor.log.failed("spool", &error);
@@ -243,8 +250,8 @@ impl Clerk {
         }
     }
 
-    async fn deliver(&mut self, letter: Letter) -> Answer {
-        let taken = self.take_text(&letter, true);
+    async fn deliver(&mut self, mut letter: Letter) -> Answer {
+        let taken = self.take_text(&mut letter, true).await;
         let Some(spool) = self.spool.take().filter(|_| taken.is_ok()) else {
             let error = taken.err();
             return error.map_or(Answer::TryLater, |error| {
@@ -309,13 +316,13 @@ impl Owner<Session> for Clerk {
             Question::Open(name) => self.open_by_name(&name).await,
             Question::Users => self.users(),
             Question::Add(name) => add(&self.office, &self.visitor.log, name).await,
-            Question::UniqueIds(numbers) => self.unique_ids(&numbers),
-            Question::Read(number) => self.read(number),
-            Question::ReadOn => self.read_on(),
-            Question::Remove(number) => self.remove(&[number], false),
-            Question::Close(numbers) => self.close(&numbers),
+            Question::UniqueIds(numbers) => self.unique_ids(numbers).await,
+            Question::Read(number) => self.read(number).await,
+            Question::ReadOn => self.read_on().await,
+            Question::Remove(number) => self.remove(vec![number], false).await,
+            Question::Close(numbers) => self.close(numbers).await,
             Question::Recipient(name) => self.recipient(&name),
-            Question::Text(letter) => self.text(&letter),
+            Question::Text(letter) => self.text(letter).await,
             Question::Deliver(letter) => self.deliver(letter).await,
             Question::Discard => {
                 self.spool = None;
@@ -449,8 +456,11 @@ async fn add(office: &Office, log: &SessionLog, name: UserName) -> Answer {
     }
 }
 
-/// The next piece of a message, and whether it is the last. A small message is all one piece.
-fn piece(reading: &mut dyn Reading) -> Result<(Vec<u8>, bool), StoreError> {
+/// A piece of a message, and whether it is the last.
+type Piece = (Vec<u8>, bool);
+
+/// The next piece. A small message is all one piece.
+fn piece(reading: &mut dyn Reading) -> Result<Piece, StoreError> {
     let mut text = Vec::new();
     while text.len() < PIECE_OCTETS_MIN {
         if !reading.next(&mut text)? {
@@ -462,11 +472,11 @@ fn piece(reading: &mut dyn Reading) -> Result<(Vec<u8>, bool), StoreError> {
 
 /// The header section of a letter, and the empty line. Where From, To and Subject say it all there
 /// is no Date: the store notes when it came.
-fn header(office: &Office, letter: &Letter, is_whole: bool) -> Vec<u8> {
-    let is_simple = is_whole && letter.text.is_ascii();
-    let charset = (!is_simple).then(|| draft::charset(&letter.text));
+fn header(office: &Office, letter: &Letter, text: &[u8], is_whole: bool) -> Vec<u8> {
+    let is_simple = is_whole && text.is_ascii();
+    let charset = (!is_simple).then(|| draft::charset(text));
     let subject = letter.subject.as_deref().unwrap_or_default();
-    let mut text = match (
+    let mut section = match (
         address(office, &letter.sender),
         address(office, &letter.recipient),
     ) {
@@ -475,10 +485,10 @@ fn header(office: &Office, letter: &Letter, is_whole: bool) -> Vec<u8> {
     };
     if !is_simple {
         let date = internet_date(&clock::now());
-        text.extend_from_slice(format!("Date: {date}\n").as_bytes());
+        section.extend_from_slice(format!("Date: {date}\n").as_bytes());
     }
-    text.push(b'\n');
-    text
+    section.push(b'\n');
+    section
 }
 
 /// A user's address. Quoted, every user name can be a local part.
