@@ -40,6 +40,9 @@ const MAILBOXES_MAX: usize = 10_000;
 const MAILBOXES_AT_ONCE: usize = 64;
 /// How much memory a mailbox keeps for its next records.
 const PENDING_OCTETS_KEPT: usize = 4096;
+/// From so many octets on, what is pending is written before the batch is complete: a batch may be
+/// hundreds of messages for a thousand mailboxes.
+const PENDING_OCTETS_MAX: usize = 64 * 1024;
 
 /// A message ready to be stored.
 #[derive(Debug)]
@@ -362,8 +365,12 @@ impl Committer {
     fn check_journal(&mut self) {
         let Some(journal) = &self.journal else { return };
         if !journal.is_there(&*self.disk).unwrap_or(true) {
-            // Unless it was no visitor, but somebody who tidied up.
-            self.sync_mailboxes().unwrap_or_default();
+            // Unless it was no visitor, but somebody who tidied up: then nothing else vouches for them.
+            if let Err(error) = self.sync_mailboxes() {
+                (self.report)(&format!(
+                    "the journal was removed, and mailboxes cannot be synced: {error}"
+                ));
+            }
             self.forget();
             self.is_broken = false;
         }
@@ -630,15 +637,15 @@ impl Committer {
         for record in &job.records {
             let mailbox = self.mailbox(&record.user)?;
             let offset = mailbox.written;
-            mailbox.put(&record.head);
+            mailbox.put(&record.head)?;
             let start = match record.plain_body {
                 None => {
-                    mailbox.put(&job.trace);
-                    mailbox.put(text);
+                    mailbox.put(&job.trace)?;
+                    mailbox.put(text)?;
                     0
                 }
                 Some(body) => {
-                    mailbox.put(&text[body..]);
+                    mailbox.put(&text[body..])?;
                     job.trace.len() + body
                 }
             };
@@ -893,9 +900,13 @@ impl KnownMailbox {
     }
 
     /// Adds octets to what is pending.
-    fn put(&mut self, octets: &[u8]) {
+    fn put(&mut self, octets: &[u8]) -> io::Result<()> {
         self.pending.extend_from_slice(octets);
         self.written += octets.len() as u64;
+        if self.pending.len() < PENDING_OCTETS_MAX {
+            return Ok(());
+        }
+        self.flush()
     }
 
     /// Writes what is pending.

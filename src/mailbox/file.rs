@@ -233,7 +233,7 @@ impl FileStore {
             let extent = self.extent(directory, &*file);
             if extent == Extent::LeftHalfDone && !is_mended {
                 drop(file);
-                // What cannot be mended here can still be read.
+                // What cannot be mended here can still be read, unless it is half moved up.
                 drop(self.mend(path));
                 is_mended = true;
                 continue;
@@ -592,8 +592,11 @@ fn committed(disk: &dyn Disk, user: &str, mailbox: &dyn File) -> io::Result<Opti
     let Status {
         identity, octets, ..
     } = mailbox.status()?;
-    let committed = recovery::committed(disk, user, identity.1);
-    let octets = octets.min(committed.unwrap_or_default().unwrap_or(octets));
+    let committed = match recovery::committed(disk, user, identity.1) {
+        Err(error) if error.kind() == io::ErrorKind::ResourceBusy => return Err(error),
+        committed => committed.unwrap_or_default(),
+    };
+    let octets = octets.min(committed.unwrap_or(octets));
     let is_same = journal::identities(disk)? == journal;
     Ok(is_same.then_some(octets))
 }

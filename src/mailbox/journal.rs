@@ -176,7 +176,7 @@ impl Journal {
         Ok(journal)
     }
 
-    /// Whether the file that is being written is still in its place.
+    /// Whether the file that has its turn is still in its place.
     ///
     /// # Errors
     ///
@@ -207,7 +207,8 @@ impl Journal {
     /// As the disk reports them. The journal must not be used any more then.
     pub fn begin_epoch(&mut self, disk: &dyn Disk, bases: Vec<Base>) -> io::Result<()> {
         self.epoch += 1;
-        if self.parts[self.turn()].is_none() {
+        // Somebody may have died, or failed, who was about to remove both files.
+        if !self.is_there(disk)? {
             self.parts[self.turn()] = Some(Part::create(disk, JOURNAL_NAMES[self.turn()])?);
             self.write_header(bases)?;
             return disk.sync_directory(Path::new(""));

@@ -43,7 +43,8 @@ pub enum Tail {
 /// repeated.
 pub fn recover(disk: &dyn Disk, tail: Tail, report: &Reporter) -> io::Result<()> {
     let Some(entries) = journal::read(disk)? else {
-        return Ok(());
+        // Whoever removed it may not have come to this: it must not come back with the next power cut.
+        return disk.sync_directory(Path::new(""));
     };
     for entry in &entries {
         if let Entry::Tail(tail) = entry {
@@ -69,9 +70,17 @@ pub fn recover(disk: &dyn Disk, tail: Tail, report: &Reporter) -> io::Result<()>
 ///
 /// # Errors
 ///
-/// As the disk reports them.
+/// As the disk reports them; [`io::ErrorKind::ResourceBusy`] while the mailbox is half moved up, and
+/// says nothing.
 pub fn committed(disk: &dyn Disk, user: &str, inode: u64) -> io::Result<Option<u64>> {
     let entries = journal::read(disk)?.unwrap_or_default();
+    let is_half_moved = |entry: &Entry| matches!(entry, Entry::Tail(tail) if tail.user == user && tail.inode == inode);
+    if entries.iter().any(is_half_moved) {
+        return Err(io::Error::new(
+            io::ErrorKind::ResourceBusy,
+            "messages were being deleted from it, which has to be finished first",
+        ));
+    }
     let plan = plans(&entries).remove(user);
     Ok(plan.filter(|plan| plan.inode == inode).map(|plan| plan.end))
 }
@@ -196,7 +205,7 @@ fn cut_off(
         None => "cut off without a copy: there is no room for one".to_owned(),
     };
     report(&format!(
-        "{} octets behind the last whole message of {} {what}",
+        "the last {} octets of {}, which no line with only a full stop ends, are {what}",
         octets - end,
         disk.show(path).display(),
     ));
@@ -210,14 +219,25 @@ fn keep_copy(
     file: &dyn File,
     part: Range<u64>,
 ) -> io::Result<PathBuf> {
+    keep(disk, path, |copy| {
+        copy_from(file, part.start, part.end, copy)
+    })
+}
+
+/// Makes a file beside a mailbox, durably, with what `fill` writes to it; gives its name.
+fn keep(
+    disk: &dyn Disk,
+    path: &Path,
+    fill: impl FnOnce(&dyn File) -> io::Result<()>,
+) -> io::Result<PathBuf> {
     let directory = directory_of(path);
-    let (name, copy) = torn_file(disk, directory)?;
-    let copied = copy_from(file, part.start, part.end, &*copy).and_then(|()| copy.sync());
-    if copied.is_err() {
-        // Half a copy is of no use, and there may be many tries.
+    let (name, file) = torn_file(disk, directory)?;
+    let filled = fill(&*file).and_then(|()| file.sync());
+    if filled.is_err() {
+        // Half of it is of no use, and there may be many tries.
         drop(disk.remove(&name));
     }
-    copied?;
+    filled?;
     disk.sync_directory(directory)?;
     Ok(name)
 }
@@ -344,17 +364,14 @@ impl Plan<'_> {
 
     /// Keeps the records, which have lost their place, in a file of their own.
     fn keep_beside(&self, disk: &dyn Disk, path: &Path) -> io::Result<PathBuf> {
-        let directory = directory_of(path);
-        let (name, file) = torn_file(disk, directory)?;
-        disk.sync_directory(directory)?;
-        let octets: Vec<u8> = self
-            .records
-            .iter()
-            .flat_map(|(record, tail)| [record.head.as_slice(), tail].concat())
-            .collect();
-        file.write_at(&octets, 0)?;
-        file.sync()?;
-        Ok(name)
+        keep(disk, path, |file| {
+            let mut at = 0;
+            self.records.iter().try_for_each(|(record, tail)| {
+                file.write_pieces_at(&[&record.head, tail], at)?;
+                at += (record.head.len() + tail.len()) as u64;
+                Ok(())
+            })
+        })
     }
 }
 

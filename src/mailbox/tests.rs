@@ -1375,3 +1375,139 @@ fn of_a_long_header_section_nobody_knows_the_end() {
     assert!(mail(&*store, "Andrew")[0].contains("\nReturn-Path: <s@h>\n"));
     assert!(messages(&*store, "Andrew")[0].ends_with(&text));
 }
+
+/// A visitor may die, or fail, between the removal of the journal's two files.
+#[test]
+fn a_journal_that_is_removed_by_half_loses_nothing() {
+    let mut half = 0;
+    for failing in 1..60 {
+        let disk = SimulatedDisk::default();
+        let shared: Arc<dyn Disk> = Arc::new(disk.clone());
+        let mut committer = Committer::new(Arc::clone(&shared), settings(8, 4096), quiet());
+        let mut acknowledged = Vec::new();
+        let mut send = |committer: &mut Committer, count: usize| {
+            for _ in 0..count {
+                let subject = format!("0.{}", acknowledged.len());
+                assert_eq!(committer.commit(&[job(&subject, false, true)]), [Ok(())]);
+                acknowledged.push(subject);
+            }
+        };
+        send(&mut committer, 25);
+        disk.fail_at(disk.operations() + failing, io::ErrorKind::Other);
+        // A visitor who wants to delete something; the server is at rest.
+        let visited = recovery::recover(&disk, Tail::KeepWhole, &quiet());
+        let left = super::journal::identities(&disk).unwrap();
+        if visited.is_ok() {
+            break;
+        }
+        half += usize::from(left.iter().flatten().count() == 1);
+        send(&mut committer, 40);
+        let when = format!("{visited:?} at {failing}, left {left:?}");
+        // Nothing crashed.
+        check(&disk, &acknowledged, &[], &when);
+        let after = disk.restart(Cut::Keep);
+        recover(&after).unwrap();
+        check(&after, &acknowledged, &[], &when);
+    }
+    assert!(half > 0);
+}
+
+/// Who cannot mend a mailbox that is half moved up must not take it for mail.
+#[test]
+fn a_mailbox_that_is_half_moved_up_is_not_read() {
+    let mut refused = 0;
+    for failing in 1..40 {
+        let disk = ten_messages();
+        let visitor = visit(Arc::new(disk.clone()));
+        let before = mail(&visitor, "Andrew");
+        let messages = seen(&visitor, "Andrew", &[8]);
+        disk.fail_at(disk.operations() + failing, io::ErrorKind::Other);
+        if visitor.expunge(&user("Andrew"), &messages).is_ok() {
+            break;
+        }
+        // As where an error has the file system mounted read-only.
+        disk.fail_often(1, 1);
+        let Ok(mailbox) = visitor.open(&user("Andrew")) else {
+            refused += 1;
+            continue;
+        };
+        let read = (1..=mailbox.count()).map(|number| {
+            let mut record = Vec::new();
+            mailbox.copy(number, &mut record).unwrap();
+            String::from_utf8(record).unwrap()
+        });
+        let read: Vec<String> = read.collect();
+        let mut after = before.clone();
+        after.remove(7);
+        assert!(
+            read == before || read == after,
+            "failing {failing}: {read:#?}"
+        );
+    }
+    assert!(refused < 10, "{refused}");
+}
+
+/// Who removes the journal may die, or fail, before that is durable; who comes next finds none.
+#[test]
+fn what_is_deleted_stays_deleted_though_an_earlier_visitor_failed() {
+    let mut unnoticed = 0;
+    for failing in 1..40 {
+        let disk = SimulatedDisk::default();
+        let shared: Arc<dyn Disk> = Arc::new(disk.clone());
+        let mut committer = Committer::new(Arc::clone(&shared), SETTINGS[0], quiet());
+        assert_eq!(committer.commit(&[job("0.0", false, true)]), [Ok(())]);
+        disk.fail_at(disk.operations() + failing, io::ErrorKind::Other);
+        if recover(&disk).is_ok() {
+            break;
+        }
+        unnoticed += usize::from(!super::journal::exists(&disk).unwrap());
+        let visitor = visit(Arc::clone(&shared));
+        assert_eq!(expunge(&visitor, "Berta", &[1]).unwrap(), [0; 0]);
+        let after = disk.restart(Cut::Drop);
+        recover(&after).unwrap();
+        let berta = subjects(&after, "Berta", "");
+        assert!(berta.is_empty(), "failing {failing}: {berta:?} came back");
+    }
+    assert!(unnoticed > 0);
+}
+
+/// Somebody tidied the journal away by hand, and then a mailbox cannot be synced.
+#[test]
+fn a_sync_that_fails_after_the_journal_was_tidied_away_is_told() {
+    let disk = SimulatedDisk::default();
+    let shared: Arc<dyn Disk> = Arc::new(disk.clone());
+    let (report, told) = noted();
+    let mut committer = Committer::new(Arc::clone(&shared), SETTINGS[0], report);
+    assert_eq!(committer.commit(&[job("0.0", false, true)]), [Ok(())]);
+    disk.remove(Path::new(super::journal::JOURNAL_NAMES[0]))
+        .unwrap();
+    disk.fail_at(disk.operations() + 1, io::ErrorKind::Other);
+    let closed = committer.close();
+    assert!(
+        closed.is_err() || !told.lock().unwrap().is_empty(),
+        "{closed:?}"
+    );
+}
+
+/// Records that have lost their place, on a full disk: no try leaves half a copy behind.
+#[test]
+fn tries_to_keep_records_leave_no_half_copies() {
+    let disk = SimulatedDisk::default();
+    let shared: Arc<dyn Disk> = Arc::new(disk.clone());
+    let mut committer = Committer::new(Arc::clone(&shared), SETTINGS[0], quiet());
+    assert_eq!(committer.commit(&[job("0.0", false, false)]), [Ok(())]);
+    committer.close().unwrap();
+    assert_eq!(committer.commit(&[job("0.1", false, false)]), [Ok(())]);
+    let file = disk.open(&mailbox_path("Andrew"), Open::Write).unwrap();
+    file.truncate(0).unwrap();
+    for _ in 0..3 {
+        // The sync of the mailbox, the copy's name, its directory, the copy.
+        disk.fail_at(disk.operations() + 4, io::ErrorKind::StorageFull);
+        recovery::recover(&disk, Tail::Doubtful, &quiet()).unwrap_err();
+    }
+    let names = disk.names(Path::new("Andrew")).unwrap();
+    let copies = names
+        .iter()
+        .filter(|name| name.starts_with("mymailbox.torn-"));
+    assert_eq!(copies.count(), 0, "{names:?}");
+}
