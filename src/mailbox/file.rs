@@ -305,7 +305,8 @@ impl FileStore {
         let file = disk.open(path, Open::Write)?;
         let octets = file.status()?.octets;
         let removed = Removed::read(disk, directory, octets)?;
-        let table = Table::open(disk, directory, &*file, octets, removed)?;
+        let numbers: BTreeSet<usize> = messages.iter().map(|message| message.number).collect();
+        let table = Table::open_checked(disk, directory, &*file, octets, removed, &numbers)?;
         let mut missing = Vec::new();
         for &Seen { number, hash } in messages {
             let at = number.checked_sub(1);
@@ -314,7 +315,6 @@ impl FileStore {
                 missing.push(number);
             }
         }
-        let numbers: BTreeSet<usize> = messages.iter().map(|message| message.number).collect();
         let Some(first) = numbers.first().filter(|_| missing.is_empty()) else {
             return Ok(missing);
         };
@@ -342,6 +342,12 @@ impl FileStore {
         let spans = kept.iter().map(|at| Ok(entry(*at)?.span));
         let spans = runs(spans.collect::<io::Result<Vec<Span>>>()?);
         let behind: u64 = spans.iter().map(|span| span.octets).sum();
+        let removed_octets: u64 = gone.iter().map(|entry| entry.span.octets).sum();
+        if cut + behind + removed_octets != table.end()? {
+            // What the index does not have must not go with the rest.
+            table::remove(disk, directory)?;
+            return Err(io::Error::new(io::ErrorKind::InvalidData, table::DAMAGED));
+        }
         let prepare = || removed.prepare(disk, directory, cut + behind);
         // Who reads keeps what is there.
         let is_in_place = (behind == 0 || behind < cut / TAIL_PAYS) && file.take_over()?;
@@ -519,7 +525,12 @@ impl Store for FileStore {
         match self.open_kept(user.as_str()) {
             Ok(opened) => {
                 let shown = self.disk.show(&path).display().to_string();
-                Ok(Box::new(FileMailbox { shown, opened }))
+                Ok(Box::new(FileMailbox {
+                    disk: Arc::clone(&self.disk),
+                    user: user.as_str().to_owned(),
+                    shown,
+                    opened,
+                }))
             }
             Err(error) => Err(io_error("read", &*self.disk, &path, error)),
         }
@@ -687,6 +698,8 @@ fn job(message: Message) -> Result<Arc<Job>, AppendError> {
 
 #[derive(Debug)]
 struct FileMailbox {
+    disk: Arc<dyn Disk>,
+    user: String,
     shown: String,
     /// `None` where there is no mailbox yet.
     opened: Option<Opened>,
@@ -712,6 +725,10 @@ impl FileMailbox {
     }
 
     fn error(&self, source: io::Error) -> StoreError {
+        if source.kind() == io::ErrorKind::InvalidData {
+            // Whoever tries again has another made.
+            table::remove(&*self.disk, Path::new(&self.user)).unwrap_or_default();
+        }
         StoreError::Io {
             action: "read",
             path: self.shown.clone(),

@@ -5,24 +5,27 @@
 //! for each record, all numbers little-endian:
 //!
 //! ```text
-//! header  "minismtp index 1\n" 0 0 0 device:u64 inode:u64 indexed:u64 size:u64 modified:u64
+//! header  "minismtp index 2\n" 0 0 0 device:u64 inode:u64 indexed:u64 size:u64 modified:u64
 //!         count:u64 crc:u32                                  crc over what stands before it
-//! entry   offset:u64 octets:u64 message_octets:u64 hash:u128 copy:u32 is_full:u32
+//! entry   offset:u64 octets:u64 message_octets:u64 hash:u128 copy:u32 crc:u32
 //! ```
+//!
+//! The highest bit of `copy` says that the record is a full one; an entry's `crc` is over the rest of it.
 //!
 //! Whoever opens a mailbox reads the records that came since, and puts a new file in place once
 //! those are many. Any doubt has all of it made anew: another file in the mailbox's place, one that
-//! is shorter than it was, one of the same size that somebody wrote to, or a last record that is
-//! not the one that was indexed (people edit these files, and that moves what stands behind).
+//! is shorter than it was, one of the same size that somebody wrote to, a last record that is not
+//! the one that was indexed, or one of some others that does not begin where a record does (people
+//! edit these files, and that moves what stands behind). Who deletes looks at each record that goes.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::disk::{Disk, File, Open, Status, directory_of, open_if_there, remove_if_there};
 
-use super::format::{Span, read_full};
+use super::format::{self, Span, read_full};
 use super::ids::Removed;
 use super::index::Entry;
 use super::scan;
@@ -30,11 +33,19 @@ use super::scan;
 const INDEX_NAME: &str = ".minismtp.index";
 const NEW_INDEX_NAME: &str = ".minismtp.index.new";
 const OLD_INDEX_NAME: &str = ".minismtp.index.old";
-const MAGIC: &[u8; 20] = b"minismtp index 1\n\0\0\0";
+const MAGIC: &[u8; 20] = b"minismtp index 2\n\0\0\0";
 const HEADER_OCTETS: usize = MAGIC.len() + 6 * 8 + 4;
 const ENTRY_OCTETS: usize = 48;
 /// Where in an entry its hash is.
 const HASH: std::ops::Range<usize> = 24..40;
+/// Where its checksum is, over all that stands before.
+const CRC: usize = 44;
+/// The bit of a copy number that says that the record is a full one.
+const FULL: u32 = 1 << 31;
+/// What is told where an index cannot be read; [`remove`] has been called, or is, by then.
+pub(super) const DAMAGED: &str = "its index was damaged; try again, it is made anew";
+/// How many records are looked at to see whether they still are where the index has them.
+const SAMPLES: usize = 64;
 /// How many entries are read at once.
 const BLOCK_ENTRIES: usize = 1024;
 /// So many messages behind the index make it worth a new one.
@@ -110,6 +121,44 @@ impl Table {
             table.save(disk, directory, &status).unwrap_or_default();
         }
         Ok(table)
+    }
+
+    /// The same for who is about to delete the messages with these numbers: where the mailbox itself
+    /// has other records there, or another end, it is read anew.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Table::open`].
+    pub fn open_checked(
+        disk: &dyn Disk,
+        directory: &Path,
+        file: &dyn File,
+        octets: u64,
+        removed: Removed,
+        numbers: &BTreeSet<usize>,
+    ) -> io::Result<Self> {
+        let table = Self::open(disk, directory, file, octets, removed.clone())?;
+        if table.is_true(file, numbers).unwrap_or(false) {
+            return Ok(table);
+        }
+        remove(disk, directory)?;
+        Self::open(disk, directory, file, octets, removed)
+    }
+
+    /// Whether a mailbox has these records where the index has them, and the last one.
+    fn is_true(&self, file: &dyn File, numbers: &BTreeSet<usize>) -> io::Result<bool> {
+        let Some(stored) = &self.stored else {
+            return Ok(true);
+        };
+        let gone = numbers.iter().filter_map(|number| number.checked_sub(1));
+        let gone = gone.take_while(|&at| at < stored.count);
+        for at in gone.chain(stored.count.checked_sub(1)) {
+            let entry = stored.get(at)?;
+            if !is_boundary(file, &entry)? || !is_record(file, &entry)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// How many messages there are.
@@ -304,7 +353,7 @@ impl Stored {
             modified,
             count,
         } = Header::read(&*file)?;
-        let stored_octets = HEADER_OCTETS as u64 + (count * ENTRY_OCTETS) as u64;
+        let stored_octets = count.checked_mul(ENTRY_OCTETS)? as u64 + HEADER_OCTETS as u64;
         if identity != status.identity || file.status().ok()?.octets < stored_octets {
             return None;
         }
@@ -319,19 +368,25 @@ impl Stored {
                 return None;
             }
             let last = stored.get(count.checked_sub(1)?).ok()?;
-            let found = scan::scan(mailbox, last.span.offset, last.span.end()).ok()?;
-            let is_same = |found: &Entry| found.span == last.span && found.hash == last.hash;
-            if !found.first().is_some_and(is_same) {
+            if !is_record(mailbox, &last).ok()? {
                 return None;
+            }
+            let samples = count.min(SAMPLES);
+            for sample in 0..samples {
+                let entry = stored.get(sample * count / samples).ok()?;
+                if !is_boundary(mailbox, &entry).ok()? {
+                    return None;
+                }
             }
         }
         Some((stored, indexed))
     }
 
     fn get(&self, at: usize) -> io::Result<Entry> {
-        self.read(at / BLOCK_ENTRIES, |block| {
+        let entry = self.read(at / BLOCK_ENTRIES, |block| {
             decode(&block[at % BLOCK_ENTRIES * ENTRY_OCTETS..][..ENTRY_OCTETS])
-        })
+        })?;
+        entry.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, DAMAGED))
     }
 
     /// The entries with this hash.
@@ -367,6 +422,18 @@ impl Stored {
         }
         Ok(take(&block.1))
     }
+}
+
+/// Whether a record of a mailbox begins where this one does.
+fn is_boundary(mailbox: &dyn File, entry: &Entry) -> io::Result<bool> {
+    format::is_record_boundary(mailbox, entry.span.offset)
+}
+
+/// Whether a mailbox has this very record there.
+fn is_record(mailbox: &dyn File, entry: &Entry) -> io::Result<bool> {
+    let found = scan::scan(mailbox, entry.span.offset, entry.span.end())?;
+    let found = found.first();
+    Ok(found.is_some_and(|found| found.span == entry.span && found.hash == entry.hash))
 }
 
 /// Puts an index of these entries in place, for a mailbox with this status.
@@ -442,6 +509,15 @@ fn indexed(disk: &dyn Disk, directory: &Path) -> Option<u64> {
     Some(Header::read(&*file)?.indexed)
 }
 
+/// Removes an index that is not to be believed.
+///
+/// # Errors
+///
+/// As the disk reports them.
+pub fn remove(disk: &dyn Disk, directory: &Path) -> io::Result<()> {
+    remove_if_there(disk, &path(directory))
+}
+
 /// Takes an index away, since its mailbox is about to be changed.
 ///
 /// # Errors
@@ -491,29 +567,35 @@ fn path(directory: &Path) -> PathBuf {
 }
 
 fn encode(entry: &Entry, out: &mut Vec<u8>) {
+    let start = out.len();
     for number in [entry.span.offset, entry.span.octets, entry.octets] {
         out.extend_from_slice(&number.to_le_bytes());
     }
     out.extend_from_slice(&entry.hash.to_le_bytes());
-    out.extend_from_slice(&entry.copy.to_le_bytes());
-    out.extend_from_slice(&u32::from(entry.is_full).to_le_bytes());
+    let copy = entry.copy | if entry.is_full { FULL } else { 0 };
+    out.extend_from_slice(&copy.to_le_bytes());
+    let crc = crc32fast::hash(&out[start..]);
+    out.extend_from_slice(&crc.to_le_bytes());
 }
 
-/// Reads the octets of one entry.
-fn decode(octets: &[u8]) -> Entry {
-    let copy = number(&octets[40..44]);
-    let is_full = number(&octets[44..48]) != 0;
-    let number = |at: usize| number(&octets[at..at + 8]);
-    Entry {
+/// Reads the octets of one entry; `None` where they are damaged.
+fn decode(octets: &[u8]) -> Option<Entry> {
+    let (said, crc) = octets.split_at(CRC);
+    if crc32fast::hash(said).to_le_bytes() != crc {
+        return None;
+    }
+    let copy = u32::try_from(number(&said[HASH.end..])).ok()?;
+    let number = |at: usize| number(&said[at..at + 8]);
+    Some(Entry {
         span: Span {
             offset: number(0),
             octets: number(8),
         },
         octets: number(16),
         hash: u128::from(number(24)) | u128::from(number(32)) << 64,
-        copy: u32::try_from(copy).unwrap_or(0),
-        is_full,
-    }
+        copy: copy & !FULL,
+        is_full: copy & FULL != 0,
+    })
 }
 
 fn number(octets: &[u8]) -> u64 {

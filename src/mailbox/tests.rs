@@ -1080,6 +1080,80 @@ fn an_index_that_lies_is_not_believed() {
     }
 }
 
+/// Records enough for an index, of sizes that differ, and the index is made.
+fn indexed(records: &[String]) -> (Arc<dyn Disk>, FileStore) {
+    let disk: Arc<dyn Disk> = Arc::new(SimulatedDisk::default());
+    disk.make_directory(Path::new("Andrew")).unwrap();
+    let file = disk.open(&mailbox_path("Andrew"), Open::Write).unwrap();
+    file.write_at(records.concat().as_bytes(), 0).unwrap();
+    let store = visit(Arc::clone(&disk));
+    assert_eq!(mail(&store, "Andrew"), records);
+    assert!(disk.status(Path::new(INDEX)).unwrap().is_some());
+    (disk, store)
+}
+
+const INDEX: &str = "Andrew/.minismtp.index";
+
+fn numbered(count: usize) -> Vec<String> {
+    let record = |number: usize| {
+        let text = "x".repeat(number % 7);
+        format!("From: s@h\nTo: a@h\nSubject: {number}\nReceived: T\n{text}\n.\n")
+    };
+    (0..count).map(record).collect()
+}
+
+/// An editor that writes to the file itself, and as many octets as there were; then mail comes.
+#[test]
+fn messages_that_a_person_moved_are_not_taken_for_others() {
+    for (from, to) in [(5, 900), (9, 10)] {
+        let mut records = numbered(1200);
+        let (disk, store) = indexed(&records);
+        let moved = records.remove(from);
+        records.insert(to, moved);
+        records.push("From: s@h\nTo: a@h\nSubject: new\nReceived: T\n\n.\n".to_owned());
+        let file = disk.open(&mailbox_path("Andrew"), Open::Write).unwrap();
+        file.write_at(records.concat().as_bytes(), 0).unwrap();
+        let deleted = expunge(&store, "Andrew", &[from + 1]).unwrap();
+        if deleted.is_empty() {
+            records.remove(from);
+        }
+        assert_eq!(
+            mail(&store, "Andrew"),
+            records,
+            "{from} to {to}: {deleted:?}"
+        );
+    }
+}
+
+#[test]
+fn a_damaged_index_destroys_no_mail() {
+    let mut records = numbered(1200);
+    let (disk, store) = indexed(&records);
+    let (header, entry) = (72, 48);
+    for octet in (0..header).chain(header + 1194 * entry..header + 1195 * entry) {
+        let index = disk.open(Path::new(INDEX), Open::Write).unwrap();
+        let mut flipped = [0];
+        index.read_at(&mut flipped, octet).unwrap();
+        index
+            .write_at(&[flipped[0] ^ 1 << (octet % 8)], octet)
+            .unwrap();
+        let number = records.len() - 5;
+        // Who tries again has it done.
+        let missing = expunge(&store, "Andrew", &[number]).unwrap();
+        if missing.is_empty() || expunge(&store, "Andrew", &[number]).unwrap().is_empty() {
+            records.remove(number - 1);
+        }
+        assert_eq!(mail(&store, "Andrew"), records, "{octet}");
+        drop(disk.remove(Path::new(INDEX)));
+        records.push(format!(
+            "From: s@h\nTo: a@h\nSubject: {octet}\nReceived: T\n\n.\n"
+        ));
+        let file = disk.open(&mailbox_path("Andrew"), Open::Write).unwrap();
+        file.write_at(records.concat().as_bytes(), 0).unwrap();
+        assert_eq!(mail(&store, "Andrew"), records, "{octet}");
+    }
+}
+
 #[test]
 fn a_full_journal_begins_anew() {
     for in_background in [false, true] {

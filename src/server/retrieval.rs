@@ -409,9 +409,15 @@ fn open(store: &dyn Store, user: UserName) -> Result<Opened, StoreError> {
     let Some(lock) = store.lock(&user)? else {
         return Ok(Opened::InUse);
     };
-    let mailbox = store.open(&user)?;
-    let octets = (1..=mailbox.count()).map(|number| mailbox.octets(number).unwrap_or(0));
-    let octets = octets.collect();
+    let mut mailbox = store.open(&user)?;
+    let octets = match octets(&*mailbox) {
+        Some(octets) => octets,
+        None => {
+            // What is kept about it was damaged, and is made anew.
+            mailbox = store.open(&user)?;
+            octets(&*mailbox).unwrap_or_default()
+        }
+    };
     let maildrop = Maildrop {
         user,
         mailbox: Some(mailbox),
@@ -419,6 +425,12 @@ fn open(store: &dyn Store, user: UserName) -> Result<Opened, StoreError> {
         _lock: lock,
     };
     Ok(Opened::Maildrop(maildrop, octets))
+}
+
+/// The sizes of all messages; `None` where they cannot be had.
+fn octets(mailbox: &dyn Mailbox) -> Option<Vec<u64>> {
+    let numbers = 1..=mailbox.count();
+    numbers.map(|number| mailbox.octets(number)).collect()
 }
 
 /// Adds a user whose password nobody knows: `users passwd` gives them one.
