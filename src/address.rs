@@ -36,10 +36,9 @@ impl Address {
     /// What is wrong with it.
     pub fn parse(text: &str) -> Result<Self, AddressError> {
         let (address, rest) = mailbox(text)?;
-        if rest.is_empty() {
-            Ok(address)
-        } else {
-            Err(AddressError::Trailing)
+        match rest.chars().next() {
+            None => Ok(address),
+            Some(other) => Err(AddressError::Trailing(other)),
         }
     }
 
@@ -226,6 +225,9 @@ pub enum AddressError {
     /// There is no `@`.
     #[error("`@` is missing")]
     NoAt,
+    /// Before the `@` stands something that has to be quoted there.
+    #[error("{0:?} cannot stand before `@`")]
+    BeforeAt(char),
     /// No domain name and no address literal.
     #[error("the part after `@` is malformed")]
     Domain,
@@ -236,8 +238,8 @@ pub enum AddressError {
     #[error("the path has more than {PATH_OCTETS_MAX} octets")]
     PathTooLong,
     /// Something follows the address.
-    #[error("something follows the address")]
-    Trailing,
+    #[error("{0:?} cannot stand after `@`, nor behind the address")]
+    Trailing(char),
 }
 
 /// Whether `text` is a domain name or an address literal, as EHLO takes it.
@@ -280,7 +282,10 @@ fn source_route(text: &str) -> Result<&str, AddressError> {
 // Mailbox = Local-part "@" ( Domain / address-literal )
 fn mailbox(text: &str) -> Result<(Address, &str), AddressError> {
     let (local_part, rest) = local_part(text)?;
-    let rest = rest.strip_prefix('@').ok_or(AddressError::NoAt)?;
+    let rest = rest.strip_prefix('@').ok_or_else(|| {
+        let other = rest.chars().next().filter(|_| rest.contains('@'));
+        other.map_or(AddressError::NoAt, AddressError::BeforeAt)
+    })?;
     let (domain, rest) = domain(rest)?;
     let at = local_part.len();
     if at > LOCAL_PART_OCTETS_MAX {
@@ -514,8 +519,10 @@ mod tests {
             assert!(ForwardPath::parse(path).is_err(), "{path}");
         }
         assert!(ReversePath::parse("<postmaster>").is_err());
-        assert_eq!(Address::parse("a@b>x"), Err(AddressError::Trailing));
-        assert_eq!(Address::parse("Andrew <a@b>"), Err(AddressError::NoAt));
+        assert_eq!(Address::parse("a@b>x"), Err(AddressError::Trailing('>')));
+        assert_eq!(Address::parse("a@b_c"), Err(AddressError::Trailing('_')));
+        assert_eq!(Address::parse("A <a@b>"), Err(AddressError::BeforeAt(' ')));
+        assert_eq!(Address::parse("Andrew b"), Err(AddressError::NoAt));
     }
 
     #[test]

@@ -29,7 +29,7 @@ use crate::smtp::reply::Severity;
 /// pipe on standard input it sends the one mail that stands there, and logs in only if `--user` is
 /// given. Either way a mail begins with the lines `From: X@Y`, `To: X@Y` and `Subject: text`, in this
 /// order, with at most 50 characters of subject. The body follows, and a line with only a full stop
-/// ends it; from a pipe, the end of input will do.
+/// ends it; from a pipe, the end of input will do, and nothing may follow the full stop.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
@@ -118,11 +118,11 @@ fn piped(args: &Args, client: &mut Client<'_>, out: &mut Output) -> Result<(), F
     }
     let mut input = io::stdin().lock();
     let mut reader = DraftReader::default();
-    while reader.error().is_none() {
-        match read_line(&mut input).map_err(|error| cannot_read_mail(&error))? {
-            Some(line) if reader.line(&line) == Progress::More => {}
-            Some(_) | None => break,
-        }
+    // To the end, not to the full stop: what follows that would be lost.
+    while reader.error().is_none()
+        && let Some(line) = read_line(&mut input).map_err(|error| cannot_read_mail(&error))?
+    {
+        reader.line(&line);
     }
     let draft = reader.finish().map_err(|error| {
         Failure::new(

@@ -3,8 +3,7 @@
 //! The form is that of the lab this program comes from: `From:`, `To:` and `Subject:` on a line
 //! each, in this order, then the body, then a line with only a full stop (or the end of input).
 //! There is no dot-stuffing in it: a typed `..` is a body line of two full stops. Lines are
-//! taken one by one, so that a pipe is read no further than its full stop and a person at a
-//! terminal meets the same rules.
+//! taken one by one, so that a person at a terminal and a pipe meet the same rules.
 
 use mail_builder::headers::{Header, text::Text};
 use memchr::memchr2;
@@ -103,6 +102,9 @@ pub enum Rule {
     /// From or To is no address, or more than one.
     #[error("{0} must be one address, X@Y: {1}")]
     Address(Field, AddressError),
+    /// From or To has a name beside the address, or angle brackets around it.
+    #[error("{0} must be one address, X@Y: without a name and without `<` and `>`")]
+    NotBare(Field),
     /// From or To has no value.
     #[error("{0} must be one address, X@Y: it is empty")]
     NoAddress(Field),
@@ -124,6 +126,12 @@ pub enum Rule {
     /// [`BODY_OCTETS_MAX`].
     #[error("the body has more than {BODY_OCTETS_MAX} octets")]
     BodyTooLong,
+    /// More text, where the mail has ended.
+    #[error(
+        "something follows the full stop that ends the mail: it is one mail at a time, and no line \
+         of its text can be a full stop alone"
+    )]
+    AfterFullStop,
 }
 
 /// The lines that every mail begins with, in their order.
@@ -165,6 +173,8 @@ impl std::fmt::Display for Field {
 pub enum Got {
     /// Another line.
     AnotherLine,
+    /// A line with nothing on it.
+    EmptyLine,
     /// The final full stop.
     FullStop,
     /// Nothing: the input ended.
@@ -175,6 +185,7 @@ impl std::fmt::Display for Got {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::AnotherLine => "something else",
+            Self::EmptyLine => "an empty line",
             Self::FullStop => "the final full stop",
             Self::End => "the end of input",
         })
@@ -186,7 +197,7 @@ impl std::fmt::Display for Got {
 pub enum Progress {
     /// More lines may follow.
     More,
-    /// The full stop has come. What follows is not part of the mail.
+    /// The full stop has come. More than white space may not follow.
     Complete,
 }
 
@@ -196,6 +207,7 @@ pub struct DraftReader {
     stage: Stage,
     /// Lines taken so far.
     lines: usize,
+    is_complete: bool,
     error: Option<DraftError>,
 }
 
@@ -213,6 +225,7 @@ impl Default for DraftReader {
         Self {
             stage: Stage::Nothing,
             lines: 0,
+            is_complete: false,
             error: None,
         }
     }
@@ -221,7 +234,7 @@ impl Default for DraftReader {
 impl DraftReader {
     /// Takes the next line, with or without its LF or CRLF.
     ///
-    /// After an error the lines are only counted, up to the full stop.
+    /// After an error the lines are only counted.
     pub fn line(&mut self, line: &[u8]) -> Progress {
         let line = line.strip_suffix(b"\n").unwrap_or(line);
         let line = line.strip_suffix(b"\r").unwrap_or(line);
@@ -231,14 +244,14 @@ impl DraftReader {
             Some(rest) if self.lines == 1 => rest,
             _ => line,
         };
-        let is_full_stop = line == b".";
         if self.error.is_none()
-            && let Err(rule) = self.take(line, is_full_stop)
+            && let Err(rule) = self.take(line)
         {
             let line = self.lines;
             self.error = Some(DraftError { line, rule });
         }
-        if is_full_stop {
+        self.is_complete |= line == b".";
+        if self.is_complete {
             Progress::Complete
         } else {
             Progress::More
@@ -272,7 +285,11 @@ impl DraftReader {
         })
     }
 
-    fn take(&mut self, line: &[u8], is_full_stop: bool) -> Result<(), Rule> {
+    fn take(&mut self, line: &[u8]) -> Result<(), Rule> {
+        if self.is_complete {
+            let is_blank = line.trim_ascii().is_empty();
+            return is_blank.then_some(()).ok_or(Rule::AfterFullStop);
+        }
         check_octets(line)?;
         match &mut self.stage {
             Stage::Nothing => {
@@ -290,7 +307,7 @@ impl DraftReader {
                     body: Vec::new(),
                 });
             }
-            Stage::Subject(_) if is_full_stop => {}
+            Stage::Subject(_) if line == b"." => {}
             Stage::Subject(draft) if draft.body.len() + line.len() >= BODY_OCTETS_MAX => {
                 return Err(Rule::BodyTooLong);
             }
@@ -319,7 +336,13 @@ fn address(field: Field, line: &[u8]) -> Result<Address, Rule> {
     if value.is_empty() {
         return Err(Rule::NoAddress(field));
     }
-    Address::parse(value).map_err(|error| Rule::Address(field, error))
+    Address::parse(value).map_err(|error| {
+        if value.ends_with('>') {
+            Rule::NotBare(field)
+        } else {
+            Rule::Address(field, error)
+        }
+    })
 }
 
 fn subject(line: &[u8]) -> Result<String, Rule> {
@@ -333,8 +356,10 @@ fn subject(line: &[u8]) -> Result<String, Rule> {
 /// What follows `Name:`, without white space at either end. A tab within is no control
 /// character here; header fields may hold it (RFC 5322 §2.2).
 fn value(field: Field, line: &[u8]) -> Result<&str, Rule> {
-    if line == b"." {
-        return Err(Rule::Missing(field, Got::FullStop));
+    match line {
+        b"." => return Err(Rule::Missing(field, Got::FullStop)),
+        b"" => return Err(Rule::Missing(field, Got::EmptyLine)),
+        _ => {}
     }
     let name = field.name();
     let value = line
@@ -373,16 +398,13 @@ mod tests {
                            Please be ready.\n\
                            .\n";
 
-    /// Reads as the commands do; also gives how many lines were taken.
-    fn read(text: &[u8]) -> (Result<Draft, DraftError>, usize) {
+    /// Reads as the commands do; also gives the number of the line that ended the mail.
+    fn read(text: &[u8]) -> (Result<Draft, DraftError>, Option<usize>) {
         let mut reader = DraftReader::default();
-        for line in text.split_inclusive(|&octet| octet == b'\n') {
-            if reader.line(line) == Progress::Complete {
-                break;
-            }
-        }
-        let lines = reader.lines;
-        (reader.finish(), lines)
+        let lines = text.split_inclusive(|&octet| octet == b'\n');
+        let progress: Vec<Progress> = lines.map(|line| reader.line(line)).collect();
+        let end = progress.iter().position(|&come| come == Progress::Complete);
+        (reader.finish(), end.map(|end| end + 1))
     }
 
     fn draft(text: &str) -> Draft {
@@ -452,7 +474,7 @@ mod tests {
             ),
             (
                 "CRLF",
-                "From: a@b\r\nTo: c@d\r\nSubject: x\r\ny\r\n.\r\nz\r\n",
+                "From: a@b\r\nTo: c@d\r\nSubject: x\r\ny\r\n.\r\n\r\n",
                 "x",
                 "y\n",
             ),
@@ -514,7 +536,7 @@ mod tests {
             (
                 "an empty line first",
                 format!("\n{EXAMPLE}"),
-                "line 1: `From: X@Y` must stand here, got something else",
+                "line 1: `From: X@Y` must stand here, got an empty line",
             ),
             (
                 "wrong order",
@@ -549,17 +571,22 @@ mod tests {
             (
                 "two addresses",
                 "From: a@b\nTo: c@d, e@f\n".into(),
-                "line 2: To must be one address, X@Y: something follows the address",
+                "line 2: To must be one address, X@Y: ',' cannot stand after `@`, nor behind the address",
+            ),
+            (
+                "a space",
+                "From: a b@c\n".into(),
+                "line 1: From must be one address, X@Y: ' ' cannot stand before `@`",
             ),
             (
                 "a display name",
                 "From: A B <a@b>\n".into(),
-                "line 1: From must be one address, X@Y: `@` is missing",
+                "line 1: From must be one address, X@Y: without a name and without `<` and `>`",
             ),
             (
                 "angle brackets",
                 "From: <a@b>\n".into(),
-                "line 1: From must be one address, X@Y: the part before `@` is malformed",
+                "line 1: From must be one address, X@Y: without a name and without `<` and `>`",
             ),
             (
                 "a long subject",
@@ -609,15 +636,23 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_taken_after_the_full_stop() {
-        let (draft, lines) = read(format!("{EXAMPLE}more\n.\n").as_bytes());
-        assert!(draft.is_ok());
-        assert_eq!(lines, 6);
-        let (error, lines) = read(b"From: a\nx\ny\n.\nz\n");
+    fn nothing_may_follow_the_full_stop() {
+        for blank in ["", "\n", " \r\n\n"] {
+            let (draft, end) = read(format!("{EXAMPLE}{blank}").as_bytes());
+            assert!(draft.is_ok(), "{blank:?}");
+            assert_eq!(end, Some(6));
+        }
+        for (more, line) in [("more\n", 7), ("\n\nFrom: a@b\n", 9), (".\n", 7)] {
+            let (error, end) = read(format!("{EXAMPLE}{more}").as_bytes());
+            let rule = Rule::AfterFullStop;
+            assert_eq!(error, Err(DraftError { line, rule }), "{more:?}");
+            assert_eq!(end, Some(6));
+        }
+        let (error, end) = read(b"From: a\nx\ny\n.\nz\n");
         assert_eq!(
-            (error.unwrap_err().line, lines),
-            (1, 4),
-            "a bad mail is read to its full stop"
+            (error.unwrap_err().line, end),
+            (1, Some(4)),
+            "a bad mail has its end too"
         );
     }
 
