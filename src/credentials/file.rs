@@ -19,6 +19,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::io;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -51,7 +52,7 @@ const TIMESTAMP_TICK_MAX: Duration = Duration::from_millis(50);
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// The credentials file of a mail root. Where it is missing there are no users.
+/// The credentials file of a mail root. Where it is missing there are no users, unless there were.
 #[derive(Debug)]
 pub struct CredentialsFile {
     disk: Arc<dyn Disk>,
@@ -62,6 +63,8 @@ pub struct CredentialsFile {
     report: Report,
     /// The skipped lines that were reported last.
     reported: Mutex<Vec<Warning>>,
+    /// There were users.
+    had_users: AtomicBool,
 }
 
 /// Hears of lines that are skipped.
@@ -83,6 +86,7 @@ impl CredentialsFile {
             salts: OnceLock::new(),
             report: Report(Box::new(|_| ())),
             reported: Mutex::new(Vec::new()),
+            had_users: AtomicBool::new(false),
         }
     }
 
@@ -106,10 +110,11 @@ impl CredentialsFile {
         *reported = warnings.to_vec();
     }
 
-    /// The users as the file has them now.
+    /// The users as the file has them now. Some programs save a file by emptying or removing it
+    /// first: whoever asks in that moment must not hear that there are no users.
     fn users(&self) -> Result<Arc<Users>, CredentialsError> {
         let Some(status) = self.status()? else {
-            return Ok(Arc::default());
+            return self.none();
         };
         {
             let parsed = self.parsed.lock().unwrap_or_else(PoisonError::into_inner);
@@ -124,11 +129,26 @@ impl CredentialsFile {
         }
         // The status is older than the text: a change in between is seen at the next call.
         let settled = has_settled(&status, SystemTime::now());
-        let users = Arc::new(self.parse(&self.read()?)?);
+        let text = self.read()?;
+        if text.is_empty() {
+            return self.none();
+        }
+        let users = Arc::new(self.parse(&text)?);
+        self.had_users
+            .fetch_or(!users.users.is_empty(), Ordering::Relaxed);
         self.report(&users.warnings);
         *self.parsed.lock().unwrap_or_else(PoisonError::into_inner) =
             settled.then(|| (status, Arc::clone(&users)));
         Ok(users)
+    }
+
+    /// What a file without anything in it means.
+    fn none(&self) -> Result<Arc<Users>, CredentialsError> {
+        if self.had_users.load(Ordering::Relaxed) {
+            let path = self.disk.show(Path::new(CREDENTIALS_FILE));
+            return Err(CredentialsError::Gone { path });
+        }
+        Ok(Arc::default())
     }
 
     fn status(&self) -> Result<Option<Status>, CredentialsError> {
@@ -403,7 +423,7 @@ fn parse_line(line: &[u8]) -> Result<Option<(UserName, PasswordHash)>, Malformed
         return Ok(None);
     }
     let (name, secret) = line.split_once(',').ok_or(Malformed::NoComma)?;
-    let name = UserName::new(name).map_err(|_| Malformed::Name)?;
+    let name = UserName::new(name).map_err(Malformed::Name)?;
     if name.is(CREDENTIALS_FILE) {
         return Err(Malformed::Reserved);
     }
@@ -494,11 +514,12 @@ fn has_settled(status: &Status, now: SystemTime) -> bool {
 mod tests {
     use std::os::unix::fs::PermissionsExt;
     use std::path::PathBuf;
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::atomic::AtomicUsize;
 
     use super::*;
     use crate::credentials::PasswordError;
     use crate::disk::RealDisk;
+    use crate::user::UserNameError;
 
     const NITC: &str = "Stallings,network$ecurity\nFourouzan,d@t@comm\nAndrew,@dministr@tor\n";
     const HASH: &str =
@@ -598,6 +619,7 @@ mod tests {
     #[test]
     fn lines_are_split_at_the_first_comma_and_bad_ones_are_skipped() {
         let password = |error| Malformed::Password(error);
+        let character = |character| UserNameError::Character { character };
         for (case, text, expected, warnings) in [
             ("plain", "a,b".into(), vec!["a"], vec![]),
             ("commas in the password", "a,b,c,".into(), vec!["a"], vec![]),
@@ -642,19 +664,22 @@ mod tests {
                 "no name",
                 "b,y\n,x\n".into(),
                 vec!["b"],
-                vec![(2, Malformed::Name)],
+                vec![(2, Malformed::Name(UserNameError::Empty))],
             ),
             (
                 "two words",
                 "b,y\na c,x\n".into(),
                 vec!["b"],
-                vec![(2, Malformed::Name)],
+                vec![(2, Malformed::Name(character(' ')))],
             ),
             (
                 "outside",
                 "../b,y\nc/d,x\n".into(),
                 vec![],
-                vec![(1, Malformed::Name), (2, Malformed::Name)],
+                vec![
+                    (1, Malformed::Name(UserNameError::FirstCharacter)),
+                    (2, Malformed::Name(character('/'))),
+                ],
             ),
             (
                 "own name",
@@ -948,8 +973,28 @@ mod tests {
             root.write(format!("{letter},x\n"));
             assert_eq!(names(&credentials), [letter.to_string()]);
         }
-        std::fs::remove_file(root.file()).unwrap();
-        assert_eq!(names(&credentials), [""; 0]);
+        root.write("\n");
+        assert_eq!(names(&credentials), [""; 0], "somebody wants no users");
+    }
+
+    #[test]
+    fn a_file_that_is_being_saved_is_not_one_without_users() {
+        let root = Root::new();
+        let credentials = root.open();
+        assert_eq!(names(&credentials), [""; 0], "there were none yet");
+        root.write("a,x\n");
+        assert_eq!(names(&credentials), ["a"]);
+        let remove = || std::fs::remove_file(root.file()).unwrap();
+        let truncate = || root.write("");
+        for take_away in [&remove as &dyn Fn(), &truncate] {
+            take_away();
+            for _ in 0..2 {
+                let error = credentials.find("a").unwrap_err();
+                assert!(matches!(error, CredentialsError::Gone { .. }), "{error}");
+            }
+            root.write("b,x\n");
+            assert_eq!(names(&credentials), ["b"]);
+        }
     }
 
     #[test]

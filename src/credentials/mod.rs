@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 use crate::sasl::scram::Keys;
 use crate::secret::Secret;
-use crate::user::UserName;
+use crate::user::{UserName, UserNameError};
 
 mod file;
 mod password;
@@ -137,8 +137,8 @@ pub enum Malformed {
     #[error("has no comma")]
     NoComma,
     /// What stands before the comma is no user name.
-    #[error("does not begin with a user name")]
-    Name,
+    #[error("does not begin with a user name: {0}")]
+    Name(UserNameError),
     /// The name is the credentials file's own: a directory cannot have it too.
     #[error("names a user like the credentials file itself")]
     Reserved,
@@ -183,6 +183,16 @@ pub enum CredentialsError {
     Reserved {
         /// The name as it was asked for.
         name: UserName,
+    },
+    /// The file had users in it and is gone, or empty.
+    #[error(
+        "credentials file `{}` had users in it and is gone or empty: it may be in the middle of being \
+         saved",
+        .path.display()
+    )]
+    Gone {
+        /// The file.
+        path: PathBuf,
     },
     /// The credentials file is larger than any we would write.
     #[error(
