@@ -146,6 +146,12 @@ impl Log {
         self.line(Level::Warning, format_args!("warning {}", Value(what)));
     }
 
+    /// The server begins, with this mail root.
+    pub fn serving(&self, root: &dyn fmt::Display) {
+        let root = Value(root);
+        self.line(Level::Mail, format_args!("serving root={root}"));
+    }
+
     /// The server takes connections.
     pub fn listening(&self, protocol: &str, address: &dyn fmt::Display) {
         let address = Value(address);

@@ -1,6 +1,7 @@
 //! `minismtp mailbox`: list, show and delete mail, with or without a running server.
 
 use std::io::Write as _;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -11,7 +12,7 @@ use super::Global;
 use super::report::{ExitStatus, Failure, Output};
 use crate::credentials::{Credentials, CredentialsFile};
 use crate::disk::{Disk, Lock};
-use crate::mailbox::file::FileStore;
+use crate::mailbox::file::{FileStore, mailbox_path};
 use crate::mailbox::format::Record;
 use crate::mailbox::{CopyError, Mailbox, Seen, Store};
 use crate::user::UserName;
@@ -169,17 +170,23 @@ pub(super) fn run(args: &Args, global: &Global, out: &mut Output) -> Result<(), 
 }
 
 /// Users and their mail; `None` where there is no root yet.
-struct Root(Option<(CredentialsFile, FileStore)>);
+struct Root {
+    opened: Option<(CredentialsFile, FileStore)>,
+    path: PathBuf,
+}
 
 impl Root {
     fn open(global: &Global, out: &Output) -> Result<Self, Failure> {
-        let disk: Option<Arc<dyn Disk>> = global.root()?.open_existing()?;
-        Ok(Self(disk.map(|disk| {
+        let root = global.root()?;
+        let disk: Option<Arc<dyn Disk>> = root.open_existing()?;
+        let opened = disk.map(|disk| {
             (
                 CredentialsFile::new(Arc::clone(&disk)),
                 FileStore::visit(disk, out.reporter()),
             )
-        })))
+        });
+        let path = root.path().to_owned();
+        Ok(Self { opened, path })
     }
 
     /// The store, and the user in the spelling that the store has. Mail of a user who was removed
@@ -189,7 +196,7 @@ impl Root {
             Failure::new(ExitStatus::NoUser, format_args!("no such user: `{name}`"))
                 .hint("`minismtp users list` names them all")
         };
-        let Self(Some((credentials, store))) = self else {
+        let Some((credentials, store)) = &self.opened else {
             return Err(no_such_user());
         };
         if let Some(user) = credentials.find(name.as_str())? {
@@ -205,7 +212,7 @@ impl Root {
     fn list_users(&self, json: bool, out: &mut Output) -> Result<(), Failure> {
         let mut counts = Vec::new();
         let mut unreadable = None;
-        if let Self(Some((credentials, store))) = self {
+        if let Some((credentials, store)) = &self.opened {
             let mut users = credentials.list()?;
             users.extend(store.users()?);
             let mut seen = std::collections::HashSet::new();
@@ -228,6 +235,10 @@ impl Root {
             out.result(Value::Array(rows.collect()))?;
             return unreadable.map_or(Ok(()), |error| Err(error.into()));
         }
+        if counts.is_empty() && unreadable.is_none() {
+            out.note(format_args!("no users in `{}`", self.path.display()));
+            out.hint("`--root DIR` names another mail root");
+        }
         let width = counts
             .iter()
             .map(|(_, count)| count.to_string().len())
@@ -242,7 +253,7 @@ impl Root {
     fn list(&self, name: &UserName, json: bool, out: &mut Output) -> Result<(), Failure> {
         let (store, user) = self.user(name)?;
         let mailbox = store.open(&user)?;
-        warn_of_torn(&*mailbox, out);
+        warn_of_torn(&*mailbox, &self.path.join(mailbox_path(user.as_str())), out);
         let count = mailbox.count();
         let width = count.to_string().len();
         let mut lines = Vec::new();
@@ -281,7 +292,7 @@ impl Root {
     fn show(&self, args: &ShowArgs, out: &mut Output) -> Result<(), Failure> {
         let (store, user) = self.user(&args.name)?;
         let mailbox = store.open(&user)?;
-        warn_of_torn(&*mailbox, out);
+        warn_of_torn(&*mailbox, &self.path.join(mailbox_path(user.as_str())), out);
         let (first, last) = match &args.which {
             None => (1, mailbox.count()),
             Some(which) => which.bounds(&*mailbox)?,
@@ -298,7 +309,7 @@ impl Root {
                 row["content"] = String::from_utf8_lossy(&record.content).into();
                 rows.push(row);
             } else {
-                mailbox.copy(number, out.stdout())?;
+                mailbox.copy(number, &mut *out.mail())?;
             }
         }
         if args.json {
@@ -361,11 +372,12 @@ fn summary_json(number: usize, record: &Record) -> Value {
     })
 }
 
-fn warn_of_torn(mailbox: &dyn Mailbox, out: &mut Output) {
+fn warn_of_torn(mailbox: &dyn Mailbox, file: &Path, out: &mut Output) {
     let octets = mailbox.torn_octets();
     if octets > 0 {
         out.warning(format_args!(
-            "{octets} octets behind the last whole message are left out: torn, or being written now"
+            "the last {octets} octets of `{}` are left out: no line with only a full stop ends them",
+            file.display()
         ));
     }
 }

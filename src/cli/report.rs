@@ -9,7 +9,7 @@
 //! who closes the pipe has seen enough: that ends the command quietly, with exit code 0.
 
 use std::fmt::Display;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -152,9 +152,34 @@ impl Failure {
     }
 }
 
+/// Takes away what a terminal could obey: a message may come from anybody.
+pub(super) fn disarm(octets: &mut [u8]) {
+    for octet in octets {
+        if octet.is_ascii_control() && !matches!(*octet, b'\n' | b'\t') {
+            *octet = b'?';
+        }
+    }
+}
+
+/// A terminal, to which mail is written.
+struct Disarming<'a>(&'a mut dyn Write);
+
+impl Write for Disarming<'_> {
+    fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
+        let mut octets = octets.to_vec();
+        disarm(&mut octets);
+        self.0.write(&octets)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
 /// Where a command writes.
 pub struct Output {
     stdout: Box<dyn Write + Send>,
+    stdout_is_terminal: bool,
     stdout_is_colored: bool,
     stderr: Stderr,
     quiet: bool,
@@ -165,6 +190,7 @@ impl Output {
     #[must_use]
     pub fn standard(color: ColorChoice, quiet: bool) -> Self {
         let mut standard = Self::new(io::stdout(), io::stderr(), quiet);
+        standard.stdout_is_terminal = io::stdout().is_terminal();
         standard.stdout_is_colored = is_colored(color, anstream::AutoStream::choice(&io::stdout()));
         standard.stderr.is_colored = is_colored(color, anstream::AutoStream::choice(&io::stderr()));
         standard
@@ -179,6 +205,7 @@ impl Output {
     ) -> Self {
         Self {
             stdout: Box::new(stdout),
+            stdout_is_terminal: false,
             stdout_is_colored: false,
             stderr: Stderr::new(stderr),
             quiet,
@@ -228,6 +255,15 @@ impl Output {
     /// for its errors.
     pub fn stdout(&mut self) -> &mut dyn Write {
         &mut *self.stdout
+    }
+
+    /// Where mail goes that was asked for: as it is, but for what a terminal could obey.
+    pub fn mail(&mut self) -> Box<dyn Write + '_> {
+        if self.stdout_is_terminal {
+            Box::new(Disarming(&mut *self.stdout))
+        } else {
+            Box::new(&mut *self.stdout)
+        }
     }
 
     /// Writes a line that says what was done; nothing where that is not wanted (`-q`).

@@ -198,6 +198,9 @@ pub(super) fn run(args: &Args, global: &Global, out: &mut Output) -> Result<(), 
     let disk = root.open()?;
     // It has a thread, so root is given up by then.
     let log = Log::new(level(global), Box::new(io::stderr()));
+    let place = root.path();
+    let place = place.canonicalize().unwrap_or_else(|_| place.to_owned());
+    log.serving(&place.display());
     let reporter = log.clone();
     let credentials = CredentialsFile::new(Arc::clone(&disk));
     let credentials = Arc::new(credentials.reporting(move |what| reporter.warning(what)));

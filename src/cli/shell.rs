@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use super::Global;
 use super::password;
-use super::report::{ExitStatus, Failure, Output};
+use super::report::{ExitStatus, Failure, Output, disarm};
 use super::tls;
 use crate::client::access::{self, Access, Cause};
 use crate::client::{
@@ -170,6 +170,7 @@ impl Shell<'_> {
             };
             match menu.parse(&line) {
                 Typed::Nothing => {}
+                Typed::Misused(word) => self.tell_use(word),
                 Typed::Unknown => self.list_options(&menu, &line),
                 Typed::Word(Word::ListUsers) => {
                     let answer = self.ask(&Request::ListUsers)?;
@@ -302,6 +303,14 @@ impl Shell<'_> {
         no_answer(failure, &self.args.server)
     }
 
+    fn tell_use(&mut self, word: &str) {
+        let usage = match word.strip_suffix(' ') {
+            Some(word) => format!("`{word}` takes one user id, as `{word} Andrew`"),
+            None => format!("`{word}` stands alone on its line"),
+        };
+        self.out.failure(&Failure::new(ExitStatus::Usage, usage));
+    }
+
     fn list_options(&mut self, menu: &Menu, line: &str) {
         let line = line.trim();
         self.out.failure(
@@ -350,15 +359,6 @@ fn no_answer(failure: &access::Failure, server: &ServerAddress) -> Failure {
     }
 }
 
-/// Takes away what a terminal could obey: a message may come from anybody.
-fn disarm(octets: &mut [u8]) {
-    for octet in octets {
-        if octet.is_ascii_control() && !matches!(*octet, b'\n' | b'\t') {
-            *octet = b'?';
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -390,12 +390,5 @@ mod tests {
                 assert!(told.message.contains("with `mx.example:1110`"), "{told:?}");
             }
         }
-    }
-
-    #[test]
-    fn a_message_cannot_play_with_the_terminal() {
-        let mut octets = "a\tb\n\x1b[2Jc\x07é\r\n".as_bytes().to_vec();
-        disarm(&mut octets);
-        assert_eq!(String::from_utf8(octets).unwrap(), "a\tb\n?[2Jc?é?\n");
     }
 }

@@ -77,7 +77,8 @@ Examples:
     /// Remove a user; the mailbox stays
     ///
     /// The user can no longer log in or get mail. Messages that are there already are kept, and are
-    /// there again for a user who is added with the same name.
+    /// there again for a user who is added with the same name; `--with-mail` removes them too, also
+    /// of a user who was removed before.
     #[command(after_long_help = "\
 Examples:
   minismtp users remove Andrew
@@ -208,10 +209,25 @@ fn add(
 }
 
 fn remove(root: &Root, name: &UserName, with_mail: bool, out: &mut Output) -> Result<(), Failure> {
-    let (credentials, name) = existing_user(root, name, out)?;
+    let (credentials, name) = match existing_user(root, name, out) {
+        Err(failure) if with_mail && failure.code == ExitStatus::NoUser => {
+            // Removed before, without the mail.
+            let (store, name) = left_mail(root, name, out)?.ok_or(failure)?;
+            let _lock = maildrop_lock(&store, &name)?;
+            store.remove(&name)?;
+            return out.done(format_args!("removed the mail of {name}, who was no user"));
+        }
+        found => found?,
+    };
     if !with_mail {
         let name = credentials.remove(name.as_str())?;
-        return out.done(format_args!("removed user {name}"));
+        out.done(format_args!("removed user {name}"))?;
+        if left_mail(root, &name, out)?.is_some() {
+            out.hint(format_args!(
+                "the mail is still there; `minismtp users remove {name} --with-mail` removes it"
+            ));
+        }
+        return Ok(());
     }
     let store = FileStore::visit(root.open()?, out.reporter());
     let _lock = maildrop_lock(&store, &name)?;
@@ -219,6 +235,21 @@ fn remove(root: &Root, name: &UserName, with_mail: bool, out: &mut Output) -> Re
     let name = credentials.remove(name.as_str())?;
     store.remove(&name)?;
     out.done(format_args!("removed user {name} and the mail"))
+}
+
+/// The store, if there is a mailbox of that name, and the name as it is there.
+fn left_mail(
+    root: &Root,
+    name: &UserName,
+    out: &Output,
+) -> Result<Option<(FileStore, UserName)>, Failure> {
+    let Some(disk) = root.open_existing()? else {
+        return Ok(None);
+    };
+    let store = FileStore::visit(disk, out.reporter());
+    let mut names = store.users()?.into_iter();
+    let found = names.find(|found| found.is(name.as_str()));
+    Ok(found.map(|name| (store, name)))
 }
 
 fn passwd(
@@ -306,6 +337,10 @@ impl From<CredentialsError> for Failure {
             CredentialsError::Reserved { .. } => {
                 (ExitStatus::Usage, "choose another name".to_owned())
             }
+            CredentialsError::Gone { .. } => (
+                ExitStatus::TryAgain,
+                "put it back, or start anew if there are to be no users".to_owned(),
+            ),
             CredentialsError::TooLarge { .. } => (
                 ExitStatus::Configuration,
                 "each line is `name,password`: is that the right file?".to_owned(),

@@ -40,10 +40,19 @@ pub struct Policy {
     pub catch_all: Option<String>,
 }
 
+impl Policy {
+    /// Whether mail to an address is for us.
+    pub(super) fn is_ours(&self, address: &Address) -> bool {
+        let mut domains = self.domains.iter();
+        self.domains.is_empty()
+            || domains.any(|domain| domain.eq_ignore_ascii_case(address.domain()))
+    }
+}
+
 /// What all sessions share.
 #[derive(Debug)]
 pub struct Office {
-    policy: Policy,
+    policy: Arc<Policy>,
     hostname: String,
     credentials: Arc<dyn Credentials>,
     store: Arc<dyn Store>,
@@ -68,10 +77,11 @@ impl Office {
         store: Arc<dyn Store>,
         log: Log,
     ) -> Self {
+        let policy = Arc::new(policy);
         Self {
+            door: Door::new(Arc::clone(&credentials), Arc::clone(&policy)),
             policy,
             hostname,
-            door: Door::new(Arc::clone(&credentials)),
             credentials,
             store,
             outcomes: OnceLock::new(),
@@ -126,7 +136,7 @@ impl Office {
     /// The user that a name or an address of ours belongs to.
     pub(super) fn named(&self, name: &str) -> Result<Option<UserName>, CredentialsError> {
         match (self.credentials.find(name)?, Address::parse(name)) {
-            (None, Ok(address)) if self.is_ours(&address) => self.user_of(&address),
+            (None, Ok(address)) if self.policy.is_ours(&address) => self.user_of(&address),
             (found, _) => Ok(found),
         }
     }
@@ -182,14 +192,6 @@ impl Office {
         self.store.commit(is_alone);
     }
 
-    fn is_ours(&self, address: &Address) -> bool {
-        let domains = &self.policy.domains;
-        domains.is_empty()
-            || domains
-                .iter()
-                .any(|domain| domain.eq_ignore_ascii_case(address.domain()))
-    }
-
     /// The host's own postmaster, for whom it takes mail whatever its domains are (RFC 5321 §4.5.1).
     fn is_our_postmaster(&self, address: &Address) -> bool {
         is_postmaster(address) && address.domain().eq_ignore_ascii_case(&self.hostname)
@@ -210,7 +212,7 @@ impl Office {
     fn recipient(&self, path: &ForwardPath) -> Result<Answer, CredentialsError> {
         let found = match path {
             ForwardPath::Postmaster => self.postmaster()?,
-            ForwardPath::Address(address) if self.is_ours(address) => {
+            ForwardPath::Address(address) if self.policy.is_ours(address) => {
                 match self.user_of(address)? {
                     None if is_postmaster(address) => self.postmaster()?,
                     None => self.catch_all()?,
@@ -255,7 +257,7 @@ impl Office {
         if login.is_none() && crate::net::is_local(peer) {
             return Ok(Answer::Accept);
         }
-        let owner = if self.is_ours(address) {
+        let owner = if self.policy.is_ours(address) {
             match self.user_of(address)? {
                 // Where domains are named, theirs alone; else every domain's postmaster is ours.
                 None if !self.policy.domains.is_empty() && is_postmaster(address) => {

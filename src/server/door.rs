@@ -16,12 +16,14 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, Semaphore, watch};
 
+use crate::address::Address;
 use crate::credentials::{Credentials, CredentialsError};
 use crate::maillog::SessionLog;
 use crate::sasl::{Login, Mechanism, Proof, scram};
 use crate::secret;
 use crate::user::UserName;
 
+use super::delivery::Policy;
 use super::failures::Failures;
 use super::limits::counted_by;
 use super::processors;
@@ -40,6 +42,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(super) struct Door {
     credentials: Arc<dyn Credentials>,
+    policy: Arc<Policy>,
     /// No more at once than there are processors.
     processors: Semaphore,
     waiting: Semaphore,
@@ -97,9 +100,10 @@ enum Leave {
 }
 
 impl Door {
-    pub(super) fn new(credentials: Arc<dyn Credentials>) -> Self {
+    pub(super) fn new(credentials: Arc<dyn Credentials>, policy: Arc<Policy>) -> Self {
         Self {
             credentials,
+            policy,
             processors: Semaphore::new(processors().min(CHECKS_MAX)),
             waiting: Semaphore::new(LOGINS_WAITING_MAX),
             by_address: Failures::new(),
@@ -122,7 +126,8 @@ impl Door {
     }
 
     /// Checks a password. The answer to a wrong one takes its time.
-    pub(super) async fn login(&self, login: Login, visitor: &mut Visitor) -> Entry {
+    pub(super) async fn login(&self, mut login: Login, visitor: &mut Visitor) -> Entry {
+        login.user = self.name(login.user);
         let name = login.user.clone();
         let Some(leave) = self.leave(&name, visitor).await else {
             return Entry::TooManyLogins;
@@ -149,6 +154,7 @@ impl Door {
         user: String,
         visitor: &Visitor,
     ) -> Result<scram::Offer, Entry> {
+        let user = self.name(user);
         let name = user.clone();
         let leave = self.leave(&name, visitor).await;
         let leave = leave.ok_or(Entry::TooManyLogins)?;
@@ -168,7 +174,8 @@ impl Door {
 
     /// Hears what came of a proof. It is told when its turn comes, as if it had been checked then,
     /// and the answer to a wrong one takes its time.
-    pub(super) async fn proof(&self, proof: Proof, visitor: &mut Visitor) -> Entry {
+    pub(super) async fn proof(&self, mut proof: Proof, visitor: &mut Visitor) -> Entry {
+        proof.user = self.name(proof.user);
         let Some(leave) = self.leave(&proof.user, visitor).await else {
             return Entry::TooManyLogins;
         };
@@ -184,6 +191,15 @@ impl Door {
                 visitor.log.failed("login", &error);
                 Entry::TryLater
             }
+        }
+    }
+
+    /// The name of the user whom somebody says they are: many mail clients give the address, which no
+    /// name can be.
+    fn name(&self, given: String) -> String {
+        match Address::parse(&given) {
+            Ok(address) if self.policy.is_ours(&address) => address.local_part().to_owned(),
+            _ => given,
         }
     }
 

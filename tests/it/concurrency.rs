@@ -1,7 +1,7 @@
 //! Many at once: connections, recipients, programs and servers on one root.
 
 use std::collections::HashSet;
-use std::io::{BufRead as _, BufReader, Read};
+use std::io::{BufRead as _, BufReader};
 use std::process::Stdio;
 use std::sync::Mutex;
 use std::thread;
@@ -209,15 +209,14 @@ fn server_that_has_to_wait_for_the_root_says_so() {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    let line = |pipe: &mut dyn Read| {
-        let mut line = String::new();
-        BufReader::new(pipe).read_line(&mut line).unwrap();
-        line
-    };
-    let told = line(serve.stderr.as_mut().unwrap());
+    let mut log = BufReader::new(serve.stderr.as_mut().unwrap()).lines();
+    let told = log.find(|line| line.as_ref().unwrap().contains("waiting"));
+    let told = told.unwrap().unwrap();
     assert!(told.contains("waiting for another process"), "{told}");
     drop(lock);
-    let listening = line(serve.stdout.as_mut().unwrap());
+    let mut listening = String::new();
+    let stdout = serve.stdout.as_mut().unwrap();
+    BufReader::new(stdout).read_line(&mut listening).unwrap();
     assert!(listening.starts_with("listening smtp "), "{listening}");
     serve.kill().unwrap();
     serve.wait().unwrap();

@@ -237,7 +237,8 @@ fn told(server: &Server, user: &str) -> Vec<String> {
 
 #[test]
 fn a_pop3_session_ends_after_three_wrong_passwords() {
-    let server = &Sandbox::lab().serve_pop3(&[]);
+    let sandbox = Sandbox::lab();
+    let server = sandbox.serve_pop3(&[]);
     let mut pop = Pop::connect(server.pop3_address());
     pop.expect("+OK");
     for answer in ["-ERR [AUTH]", "-ERR [AUTH]", "-ERR"] {

@@ -451,13 +451,14 @@ impl Reader {
 
     /// The text with the README's ports and home directory.
     fn as_shown(&self, text: &str) -> String {
-        let home = self.sandbox.beside("home");
+        let [home, work] = ["home", "work"].map(|name| self.sandbox.beside(name));
         text.replace(&format!(":{}", self.port), &format!(":{PORT}"))
             .replace(
                 &format!(":{}", self.access_port),
                 &format!(":{ACCESS_PORT}"),
             )
             .replace(home.to_str().unwrap(), "/home/you")
+            .replace(work.to_str().unwrap(), "/home/you")
     }
 }
 

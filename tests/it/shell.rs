@@ -101,16 +101,20 @@ fn unknown_words_list_the_options() {
     let (output, heard) = with_fake(
         &["+OK ready\r\n", "+OK bye\r\n"],
         &[],
-        "help\nSetUser\nAdduser a b\nRead\nQuit\n",
+        "help\nSetUser\nadduser a b\nlistusers a\nRead\nQuit\n",
     );
     assert_eq!(heard, ["QUIT"]);
     let output = output.code(0);
+    let hint = "hint: the options are Listusers, Adduser <userid>, SetUser <userid> and Quit\n";
     assert_eq!(
-        output
-            .stderr
-            .matches("Listusers, Adduser <userid>, SetUser <userid>")
-            .count(),
-        4
+        output.stderr,
+        format!(
+            "error: there is no option `help` here\n{hint}\
+             error: `SetUser` takes one user id, as `SetUser Andrew`\n\
+             error: `Adduser` takes one user id, as `Adduser Andrew`\n\
+             error: `Listusers` stands alone on its line\n\
+             error: there is no option `Read` here\n{hint}"
+        )
     );
 }
 

@@ -228,16 +228,26 @@ fn removed_user_keeps_the_mailbox_unless_told_otherwise() {
         server.deliver("a@b.example", &[to], "Subject: x\n\nhi\n");
     }
     drop(server);
-    sandbox
-        .run(&["users", "remove", "andrew"], "")
-        .code(0)
-        .silent();
+    let removed = sandbox.run(&["users", "remove", "andrew"], "").code(0);
+    assert_eq!(
+        removed.stderr,
+        "hint: the mail is still there; `minismtp users remove Andrew --with-mail` removes it\n"
+    );
     assert_eq!(sandbox.records("Andrew").len(), 1);
     sandbox
         .run(&["users", "remove", "Fourouzan", "--with-mail"], "")
         .code(0)
         .silent();
     assert!(!sandbox.path("Fourouzan").exists());
+    sandbox
+        .run(&["users", "remove", "andrew", "--with-mail"], "")
+        .stdout("removed the mail of Andrew, who was no user\n")
+        .code(0)
+        .silent();
+    assert!(!sandbox.path("Andrew").exists());
+    sandbox
+        .run(&["users", "remove", "andrew", "--with-mail"], "")
+        .code(67);
     assert_eq!(sandbox.read("logincred.txt"), "Stallings,network$ecurity\n");
 }
 

@@ -35,6 +35,8 @@ pub(super) enum Word {
 pub(super) enum Typed {
     Word(Word),
     Nothing,
+    /// A word, but not with what it takes.
+    Misused(&'static str),
     Unknown,
 }
 
@@ -79,19 +81,20 @@ impl Menu {
         };
         let word = word.to_ascii_lowercase();
         let argument = words.next().map(str::to_owned);
-        if words.next().is_some() {
-            return Typed::Unknown;
-        }
-        let word = match (self, word.as_str(), argument) {
-            (_, "listusers", None) => Word::ListUsers,
-            (_, "quit", None) => Word::Quit,
-            (Self::Main, "adduser", Some(user)) => Word::AddUser(user),
-            (Self::Main, "setuser", Some(user)) => Word::SetUser(user),
-            (Self::Sub(_), "read", None) => Word::Read,
-            (Self::Sub(_), "delete", None) => Word::Delete,
-            (Self::Sub(_), "send", Some(receiver)) => Word::Send(receiver),
-            (Self::Sub(_), "done", None) => Word::Done,
-            _ => return Typed::Unknown,
+        let word = match (self, word.as_str(), argument, words.next()) {
+            (_, "listusers", None, None) => Word::ListUsers,
+            (_, "quit", None, None) => Word::Quit,
+            (Self::Main, "adduser", Some(user), None) => Word::AddUser(user),
+            (Self::Main, "setuser", Some(user), None) => Word::SetUser(user),
+            (Self::Sub(_), "read", None, None) => Word::Read,
+            (Self::Sub(_), "delete", None, None) => Word::Delete,
+            (Self::Sub(_), "send", Some(receiver), None) => Word::Send(receiver),
+            (Self::Sub(_), "done", None, None) => Word::Done,
+            _ => {
+                let mut words = self.words().iter();
+                let known = words.find(|known| known.trim_end().eq_ignore_ascii_case(&word));
+                return known.map_or(Typed::Unknown, |known| Typed::Misused(known));
+            }
         };
         Typed::Word(word)
     }
@@ -312,9 +315,6 @@ mod tests {
             (&Menu::Main, "adduser Andrew", Some(Word::AddUser(user()))),
             (&Menu::Main, "SETUSER\tAndrew", Some(Word::SetUser(user()))),
             (&Menu::Main, "Quit", Some(Word::Quit)),
-            (&Menu::Main, "Listusers all", None),
-            (&Menu::Main, "Adduser", None),
-            (&Menu::Main, "Adduser a b", None),
             (&Menu::Main, "Read", None),
             (&Menu::Main, "xyzzy", None),
             (&sub, "read", Some(Word::Read)),
@@ -323,12 +323,19 @@ mod tests {
             (&sub, "Done", Some(Word::Done)),
             (&sub, "listusers", Some(Word::ListUsers)),
             (&sub, "Quit", Some(Word::Quit)),
-            (&sub, "Delete 1", None),
-            (&sub, "Send", None),
             (&sub, "SetUser b", None),
         ] {
             let expected = expected.map_or(Typed::Unknown, Typed::Word);
             assert_eq!(menu.parse(line), expected, "{line}");
+        }
+        for (menu, line, expected) in [
+            (&Menu::Main, "Listusers all", "Listusers"),
+            (&Menu::Main, "adduser", "Adduser "),
+            (&Menu::Main, "Adduser a b", "Adduser "),
+            (&sub, "Delete 1", "Delete"),
+            (&sub, "Send", "Send "),
+        ] {
+            assert_eq!(menu.parse(line), Typed::Misused(expected), "{line}");
         }
         assert_eq!(sub.parse("  "), Typed::Nothing);
     }
