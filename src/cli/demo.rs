@@ -17,7 +17,7 @@ use crate::client::submit::{Options, submit};
 use crate::credentials::{Credentials, CredentialsFile, PasswordHash};
 use crate::disk::{self, Disk, RealDisk};
 use crate::mailbox::Store;
-use crate::mailbox::file::{FileStore, mailbox_path};
+use crate::mailbox::file::{FileStore, Handles, mailbox_path};
 use crate::maillog::{Level, Log};
 use crate::message::draft::DraftReader;
 use crate::pop3;
@@ -73,7 +73,11 @@ pub(super) fn run(out: &mut Output) -> Result<(), Failure> {
     let reporter = log.clone();
     let store = FileStore::serve(
         Arc::clone(&disk),
-        16,
+        Handles {
+            mailboxes: 16,
+            spools: 16,
+            readers: 16,
+        },
         Arc::new(move |finding| reporter.warning(finding)),
     )?;
     let running = Running::start(credentials, Arc::new(store), log)?;

@@ -17,7 +17,7 @@ use super::report::{ExitStatus, Failure, Output};
 use super::root::Root;
 use crate::address::is_domain;
 use crate::credentials::{CREDENTIALS_FILE, Credentials, CredentialsFile};
-use crate::mailbox::file::FileStore;
+use crate::mailbox::file::{FileStore, Handles, READER_FILES};
 use crate::mailbox::{Store, StoreError};
 use crate::maillog::{Level, Log};
 use crate::net::is_local;
@@ -32,8 +32,11 @@ use crate::smtp::server::Settings;
 const LAB_PORT: u16 = 1110;
 /// Mailboxes that are held open, where the system has the handles.
 const MAILBOXES_MAX: usize = 2048;
-/// File handles that are neither connections nor mailboxes: the journal, locks, spool files, the
-/// log. Half of them where there are few.
+/// Large texts that arrive at once, where the system has the handles.
+const SPOOLS_MAX: usize = 1024;
+/// Mailboxes that are read at once, where the system has the handles.
+const READERS_MAX: usize = 680;
+/// File handles that are none of these: the journal, locks, the log. Half of them where there are few.
 const OTHER_FILES: u64 = 128;
 /// Connections at once where nothing else is said and the system has the handles.
 const CONNECTIONS_MAX: usize = 10_000;
@@ -212,7 +215,7 @@ pub(super) fn run(args: &Args, global: &Global, out: &mut Output) -> Result<(), 
         let file = root.path().join(CREDENTIALS_FILE);
         log.warning(&super::users::exposed(&file));
     }
-    let handles = Handles::share(args.max_connections, &log);
+    let (connections_max, handles) = share_handles(args.max_connections, &log);
 
     let runtime = runtime().map_err(|error| {
         Failure::new(ExitStatus::Internal, format_args!("cannot start: {error}"))
@@ -220,7 +223,7 @@ pub(super) fn run(args: &Args, global: &Global, out: &mut Output) -> Result<(), 
     let reporter = log.clone();
     let store = FileStore::serve(
         Arc::clone(&disk),
-        handles.mailboxes,
+        handles,
         Arc::new(move |finding| reporter.warning(finding)),
     )?;
     let store: Arc<dyn Store> = Arc::new(store);
@@ -256,7 +259,7 @@ pub(super) fn run(args: &Args, global: &Global, out: &mut Output) -> Result<(), 
             domains: args.domain.clone(),
             catch_all: args.catch_all.clone(),
         },
-        connections_max: handles.connections,
+        connections_max,
         connections_per_address_max: args.max_connections_per_address,
     };
     let served = runtime.block_on(async {
@@ -495,43 +498,39 @@ fn addresses(hosts: &[String], flag: &str, port: u16) -> Result<Vec<SocketAddr>,
     Ok(addresses)
 }
 
-/// What the system's file handles go to.
-struct Handles {
-    connections: usize,
-    mailboxes: usize,
-}
-
-impl Handles {
-    /// As many connections as were asked for, or as there can be.
-    fn share(asked: Option<usize>, log: &Log) -> Self {
-        let wanted = asked.unwrap_or(CONNECTIONS_MAX);
-        let needed = (wanted + MAILBOXES_MAX) as u64 + OTHER_FILES;
-        let limit = getrlimit(Resource::Nofile);
-        let allowed = limit.maximum.unwrap_or(u64::MAX);
-        if limit.current.is_some_and(|current| current < needed) {
-            let raised = Rlimit {
-                current: Some(needed.min(allowed)),
-                maximum: limit.maximum,
-            };
-            // What cannot be raised is found out below.
-            setrlimit(Resource::Nofile, raised).unwrap_or_default();
-        }
-        let handles = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-        let others = OTHER_FILES.min(handles / 2);
-        let handles = usize::try_from(handles - others).unwrap_or(usize::MAX);
-        let mailboxes = (handles / 4).clamp(1, MAILBOXES_MAX);
-        let connections = wanted.min(handles - handles.min(mailboxes)).max(1);
-        if connections < wanted {
-            log.warning(&format!(
-                "{connections} at once is all the connections there can be, not {wanted}: the system \
-                 allows no more open files (`ulimit -n`)"
-            ));
-        }
-        Self {
-            connections,
-            mailboxes,
-        }
+/// As many connections as were asked for, or as there can be, and what else the system's file handles
+/// go to.
+fn share_handles(asked: Option<usize>, log: &Log) -> (usize, Handles) {
+    let wanted = asked.unwrap_or(CONNECTIONS_MAX);
+    let files = MAILBOXES_MAX + SPOOLS_MAX + READERS_MAX * READER_FILES;
+    let needed = (wanted + files) as u64 + OTHER_FILES;
+    let limit = getrlimit(Resource::Nofile);
+    let allowed = limit.maximum.unwrap_or(u64::MAX);
+    if limit.current.is_some_and(|current| current < needed) {
+        let raised = Rlimit {
+            current: Some(needed.min(allowed)),
+            maximum: limit.maximum,
+        };
+        // What cannot be raised is found out below.
+        setrlimit(Resource::Nofile, raised).unwrap_or_default();
     }
+    let handles = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let others = OTHER_FILES.min(handles / 2);
+    let handles = usize::try_from(handles - others).unwrap_or(usize::MAX);
+    let of_store = Handles {
+        mailboxes: (handles / 4).clamp(1, MAILBOXES_MAX),
+        spools: (handles / 8).clamp(1, SPOOLS_MAX),
+        readers: (handles / 8).clamp(READER_FILES, READERS_MAX * READER_FILES),
+    };
+    let files = of_store.mailboxes + of_store.spools + of_store.readers;
+    let connections = wanted.min(handles.saturating_sub(files)).max(1);
+    if connections < wanted {
+        log.warning(&format!(
+            "{connections} at once is all the connections there can be, not {wanted}: the system \
+             allows no more open files (`ulimit -n`)"
+        ));
+    }
+    (connections, of_store)
 }
 
 /// The machine's name, if it can stand in a greeting.

@@ -31,7 +31,7 @@ use super::index::{Entry, MessageReader};
 use super::journal::{self, PART_OCTETS_MAX};
 use super::locks::{self, SERVER_LOCK_NAME};
 use super::recovery::{self, Tail};
-use super::spool::{Rooms, SPOOL_PREFIX, Spool};
+use super::spool::{Place, Places, SPOOL_PREFIX, Shares, Spool};
 use super::table::{self, Table};
 use super::tail;
 use super::{
@@ -51,6 +51,8 @@ const HANDING_OVER_PAYS: Duration = Duration::from_millis(1);
 const READ_PATIENCE: Duration = Duration::from_secs(1);
 /// How often a mailbox is opened that is another one each time before it can be read.
 const OPENINGS_MAX: u32 = 100;
+/// The files of a session that reads: the maildrop's lock, the mailbox and its index.
+pub const READER_FILES: usize = 3;
 /// How many messages wait for each other at most.
 const BATCH_MESSAGES_MAX: usize = 256;
 /// How many `Received` fields a message may have (RFC 5321 §6.3).
@@ -75,9 +77,21 @@ pub struct FileStore {
     report: Reporter,
     /// The thread that commits; `None` in a program that only visits.
     committer: Mutex<Option<Commits>>,
-    rooms: Rooms,
+    shares: Shares,
+    readers: Places,
     /// Nobody has been at a change for long.
     is_patient: AtomicBool,
+}
+
+/// How many files a server holds open.
+#[derive(Clone, Copy, Debug)]
+pub struct Handles {
+    /// Mailboxes that mail comes for.
+    pub mailboxes: usize,
+    /// Large texts while they arrive.
+    pub spools: usize,
+    /// Mailboxes that are read, of which each takes [`READER_FILES`].
+    pub readers: usize,
 }
 
 /// Messages that are committed together, and who waits for them.
@@ -123,15 +137,14 @@ impl std::fmt::Debug for FileStore {
 }
 
 impl FileStore {
-    /// Takes the root over for a server: recovers it, and commits in a thread of its own, which
-    /// holds at most `handles_max` mailboxes open.
+    /// Takes the root over for a server: recovers it, and commits in a thread of its own.
     ///
     /// # Errors
     ///
     /// Another server has it, or it cannot be recovered.
     pub fn serve(
         disk: Arc<dyn Disk>,
-        handles_max: usize,
+        handles: Handles,
         report: Reporter,
     ) -> Result<Self, StoreError> {
         let root = Path::new("");
@@ -158,7 +171,7 @@ impl FileStore {
         };
         let (queue, batches) = channel();
         let settings = Settings {
-            handles_max,
+            handles_max: handles.mailboxes,
             part_octets_max: PART_OCTETS_MAX,
             in_background: true,
         };
@@ -183,7 +196,8 @@ impl FileStore {
             disk,
             report,
             committer,
-            rooms: Rooms::default(),
+            shares: Shares::new(handles.spools),
+            readers: Places::new(handles.readers),
             is_patient: AtomicBool::new(true),
         })
     }
@@ -195,7 +209,8 @@ impl FileStore {
             disk,
             report,
             committer: Mutex::new(None),
-            rooms: Rooms::default(),
+            shares: Shares::default(),
+            readers: Places::new(usize::MAX),
             is_patient: AtomicBool::new(true),
         }
     }
@@ -476,7 +491,7 @@ impl FileStore {
 
 impl Store for FileStore {
     fn spool(&self) -> Spool {
-        Spool::new(Arc::clone(&self.disk), self.rooms.clone())
+        Spool::new(Arc::clone(&self.disk), self.shares.clone())
     }
 
     fn append(&self, message: Message, done: Done) {
@@ -522,10 +537,15 @@ impl Store for FileStore {
 
     fn open(&self, user: &UserName) -> Result<Box<dyn Mailbox>, StoreError> {
         let path = mailbox_path(user.as_str());
+        let place = self.readers.take(READER_FILES).ok_or_else(|| {
+            let error = io::Error::other("too many mailboxes are open at once");
+            io_error("read", &*self.disk, &path, error)
+        })?;
         match self.open_kept(user.as_str()) {
             Ok(opened) => {
                 let shown = self.disk.show(&path).display().to_string();
                 Ok(Box::new(FileMailbox {
+                    _place: place,
                     disk: Arc::clone(&self.disk),
                     user: user.as_str().to_owned(),
                     shown,
@@ -698,6 +718,7 @@ fn job(message: Message) -> Result<Arc<Job>, AppendError> {
 
 #[derive(Debug)]
 struct FileMailbox {
+    _place: Place,
     disk: Arc<dyn Disk>,
     user: String,
     shown: String,

@@ -11,7 +11,7 @@ use crate::user::UserName;
 
 use super::format::{Lines, Record, Summary};
 use super::index;
-use super::spool::{Rooms, Spool, Text};
+use super::spool::{Shares, Spool, Text};
 use super::{
     AppendError, CopyError, Done, Mailbox, Message, Reading, Seen, Store, StoreError, TakeLines,
 };
@@ -23,7 +23,7 @@ pub struct MemoryStore {
     /// How many messages there ever were.
     count: AtomicU64,
     locked: Arc<Mutex<BTreeSet<UserName>>>,
-    rooms: Rooms,
+    shares: Shares,
 }
 
 #[derive(Clone, Debug)]
@@ -80,7 +80,7 @@ fn all(text: &Text) -> io::Result<Vec<u8>> {
 
 impl Store for MemoryStore {
     fn spool(&self) -> Spool {
-        Spool::new(Arc::new(SimulatedDisk::default()), self.rooms.clone())
+        Spool::new(Arc::new(SimulatedDisk::default()), self.shares.clone())
     }
 
     fn append(&self, message: Message, done: Done) {

@@ -24,25 +24,73 @@ const END_OCTETS: usize = 16;
 /// What the names of spool files begin with.
 pub const SPOOL_PREFIX: &str = ".minismtp.spool.";
 
-/// Memory for large texts, which all that arrive at the same time share.
-#[derive(Clone, Debug, Default)]
-pub struct Rooms(Arc<AtomicUsize>);
+/// Something of which there is a number, for all who share it.
+#[derive(Clone, Debug)]
+pub struct Places {
+    taken: Arc<AtomicUsize>,
+    max: usize,
+}
 
-impl Rooms {
-    fn take(&self) -> Option<Room> {
+impl Places {
+    /// So many.
+    #[must_use]
+    pub fn new(max: usize) -> Self {
+        Self {
+            taken: Arc::default(),
+            max,
+        }
+    }
+
+    /// Takes so many, if there are.
+    #[must_use]
+    pub fn take(&self, count: usize) -> Option<Place> {
         // Who finds them full for a moment by somebody else who does is none the worse for it.
-        let room = Room(self.clone());
-        (self.0.fetch_add(1, Ordering::Relaxed) < ROOMS).then_some(room)
+        let taken = self.taken.fetch_add(count, Ordering::Relaxed);
+        let place = Place {
+            places: self.clone(),
+            count,
+        };
+        (taken + count <= self.max).then_some(place)
     }
 }
 
-/// A room that is taken until it is dropped.
+/// What is taken until it is dropped.
 #[derive(Debug)]
-struct Room(Rooms);
+pub struct Place {
+    places: Places,
+    count: usize,
+}
 
-impl Drop for Room {
+impl Drop for Place {
     fn drop(&mut self) {
-        self.0.0.fetch_sub(1, Ordering::Relaxed);
+        self.places.taken.fetch_sub(self.count, Ordering::Relaxed);
+    }
+}
+
+/// What spools share.
+#[derive(Clone, Debug)]
+pub struct Shares {
+    /// Memory for large texts.
+    pub rooms: Places,
+    /// Files for those that have none.
+    pub files: Places,
+}
+
+impl Shares {
+    /// Rooms, and so many files.
+    #[must_use]
+    pub fn new(files: usize) -> Self {
+        Self {
+            rooms: Places::new(ROOMS),
+            files: Places::new(files),
+        }
+    }
+}
+
+impl Default for Shares {
+    /// Any number of files.
+    fn default() -> Self {
+        Self::new(usize::MAX)
     }
 }
 
@@ -50,7 +98,7 @@ impl Drop for Room {
 #[derive(Debug, Default)]
 pub struct Memory {
     octets: Vec<u8>,
-    room: Option<Room>,
+    room: Option<Place>,
 }
 
 impl Memory {
@@ -81,12 +129,27 @@ impl Deref for Memory {
 #[derive(Debug)]
 pub struct Spool {
     disk: Arc<dyn Disk>,
-    rooms: Rooms,
+    shares: Shares,
     encoder: Encoder,
     /// The beginning, or all of it.
     memory: Memory,
     /// All of it, once it is large.
-    file: Option<(Arc<dyn File>, u64)>,
+    file: Option<(Arc<SpoolFile>, u64)>,
+}
+
+/// A file that has no name any more.
+#[derive(Debug)]
+pub struct SpoolFile {
+    file: Box<dyn File>,
+    _place: Place,
+}
+
+impl Deref for SpoolFile {
+    type Target = dyn File;
+
+    fn deref(&self) -> &Self::Target {
+        &*self.file
+    }
 }
 
 /// Text that is complete, with the line that ends a record.
@@ -94,10 +157,10 @@ pub struct Spool {
 pub enum Text {
     /// In memory.
     Memory(Memory),
-    /// In a file that has no name any more.
+    /// In a file.
     File {
         /// The file.
-        file: Arc<dyn File>,
+        file: Arc<SpoolFile>,
         /// How much of it.
         octets: u64,
     },
@@ -106,10 +169,10 @@ pub enum Text {
 impl Spool {
     /// An empty one. Nothing is written to `disk` before the text is large and there is no room.
     #[must_use]
-    pub fn new(disk: Arc<dyn Disk>, rooms: Rooms) -> Self {
+    pub fn new(disk: Arc<dyn Disk>, shares: Shares) -> Self {
         Self {
             disk,
-            rooms,
+            shares,
             encoder: Encoder::file(),
             memory: Memory::default(),
             file: None,
@@ -166,7 +229,7 @@ impl Spool {
     /// Takes a room in memory, if there is one, where this much more text needs it.
     fn take_room(&mut self, octets: usize) {
         if self.memory.room.is_none() && self.memory.len() + octets > SPOOL_MEMORY_OCTETS {
-            self.memory.room = self.rooms.take();
+            self.memory.room = self.shares.rooms.take(1);
         }
     }
 
@@ -194,7 +257,7 @@ impl Spool {
     pub fn copy(&self) -> Self {
         Self {
             disk: Arc::clone(&self.disk),
-            rooms: self.rooms.clone(),
+            shares: self.shares.clone(),
             encoder: self.encoder.clone(),
             memory: Memory::from(self.memory.to_vec()),
             file: self
@@ -230,13 +293,18 @@ impl Spool {
     }
 
     /// A file that goes when its handle goes, however the process ends.
-    fn unnamed_file(&self) -> io::Result<Arc<dyn File>> {
+    fn unnamed_file(&self) -> io::Result<Arc<SpoolFile>> {
         static COUNTER: AtomicU64 = AtomicU64::new(0);
+        let place = self.shares.files.take(1);
+        let place = place.ok_or_else(|| io::Error::other("too many large messages at once"))?;
         let number = COUNTER.fetch_add(1, Ordering::Relaxed);
         let path = PathBuf::from(format!("{SPOOL_PREFIX}{}.{number}", process::id()));
         let file = self.disk.open(&path, Open::New)?;
         self.disk.remove(&path)?;
-        Ok(Arc::from(file))
+        Ok(Arc::new(SpoolFile {
+            file,
+            _place: place,
+        }))
     }
 }
 
@@ -276,7 +344,7 @@ impl Text {
                     offset: start,
                     octets: octets.saturating_sub(start),
                 };
-                copy_span(&**file, span, take)
+                copy_span(&***file, span, take)
             }
         }
     }

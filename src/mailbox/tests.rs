@@ -11,7 +11,7 @@ use crate::disk::{self, Cut, Disk, File, Holder, Lock, Open, RealDisk, Simulated
 use crate::user::UserName;
 
 use super::commit::{Committer, DIRECT_OCTETS_MIN, Job, JobRecord, Settings};
-use super::file::{FileStore, mailbox_path};
+use super::file::{FileStore, Handles, READER_FILES, mailbox_path};
 use super::format::Span;
 use super::index::{self, Entry};
 use super::journal::PART_OCTETS_MAX;
@@ -19,7 +19,7 @@ use super::locks::{SERVER_LOCK_NAME, WRITE_LOCK_NAME};
 use super::memory::MemoryStore;
 use super::recovery::{self, Tail};
 use super::scan;
-use super::spool::{ROOM_OCTETS, ROOMS, Rooms, Spool, Text};
+use super::spool::{ROOM_OCTETS, ROOMS, Shares, Spool, Text};
 use super::table;
 use super::{AppendError, Message, Reporter, Seen, Store, StoreError};
 
@@ -76,7 +76,15 @@ fn deliver(disk: &Arc<dyn Disk>, to: &[&str], text: &str) {
 }
 
 fn serve(disk: Arc<dyn Disk>) -> FileStore {
-    FileStore::serve(disk, 8, quiet()).unwrap()
+    FileStore::serve(disk, handles(8), quiet()).unwrap()
+}
+
+fn handles(mailboxes: usize) -> Handles {
+    Handles {
+        mailboxes,
+        spools: 64,
+        readers: 64,
+    }
 }
 
 fn visit(disk: Arc<dyn Disk>) -> FileStore {
@@ -279,6 +287,25 @@ fn unique_ids_stay_and_never_come_back() {
 }
 
 #[test]
+fn only_so_many_mailboxes_are_read_at_once() {
+    let disk: Arc<dyn Disk> = Arc::new(SimulatedDisk::default());
+    let mut handles = handles(8);
+    handles.readers = 2 * READER_FILES + 1;
+    let store = FileStore::serve(Arc::clone(&disk), handles, quiet()).unwrap();
+    append(&store, &["Andrew", "Berta", "Carol"], &plain(1)).unwrap();
+    let open = |name| store.open(&user(name));
+    let (andrew, _berta) = (open("Andrew").unwrap(), open("Berta").unwrap());
+    let error = open("Carol").unwrap_err().to_string();
+    assert!(
+        error.ends_with("too many mailboxes are open at once"),
+        "{error}"
+    );
+    drop(andrew);
+    open("Carol").unwrap();
+    visit(disk).open(&user("Carol")).unwrap();
+}
+
+#[test]
 fn a_maildrop_has_one_session() {
     for (what, store) in stores() {
         let lock = store.lock(&user("Andrew")).unwrap();
@@ -316,10 +343,10 @@ fn an_edited_file_is_read_as_it_is_meant() {
 fn a_server_and_a_visitor_share_a_root() {
     let disk: Arc<dyn Disk> = Arc::new(SimulatedDisk::default());
     let (report, findings) = noted();
-    let server = FileStore::serve(Arc::clone(&disk), 8, report).unwrap();
+    let server = FileStore::serve(Arc::clone(&disk), handles(8), report).unwrap();
     let visitor = visit(Arc::clone(&disk));
     assert!(
-        FileStore::serve(Arc::clone(&disk), 8, quiet()).is_err(),
+        FileStore::serve(Arc::clone(&disk), handles(8), quiet()).is_err(),
         "one server at a time"
     );
     for number in 0..3 {
@@ -893,7 +920,7 @@ fn a_reader_beside_a_recovery_sees_what_counts() {
             .count();
         heard.lock().unwrap().push(count);
     });
-    let server = FileStore::serve(Arc::clone(&disk), 8, report).unwrap();
+    let server = FileStore::serve(Arc::clone(&disk), handles(8), report).unwrap();
     assert_eq!(mail(&server, "Andrew").len(), 3);
     server.close();
     assert_eq!(*seen.lock().unwrap(), [3]);
@@ -1216,9 +1243,9 @@ fn a_large_message_without_room_troubles_nobody() {
 #[test]
 fn a_spool_is_in_memory_or_in_a_file() {
     let disk = SimulatedDisk::default();
-    let rooms = Rooms::default();
+    let shares = Shares::new(3);
     let spool = |octets: usize| {
-        let mut spool = Spool::new(Arc::new(disk.clone()), rooms.clone());
+        let mut spool = Spool::new(Arc::new(disk.clone()), shares.clone());
         for _ in 0..octets / 1000 {
             spool.push(&[b'x'; 1000]).unwrap();
         }
@@ -1237,6 +1264,13 @@ fn a_spool_is_in_memory_or_in_a_file() {
     assert!(!spool(ROOM_OCTETS + 1000).is_whole());
     let mut shared = spool(101_000);
     shared.move_to_file().unwrap();
+    let mut other = spool(101_000);
+    other.move_to_file().unwrap();
+    let mut one_more = spool(101_000);
+    assert!(one_more.move_to_file().is_err(), "there are three files");
+    drop(other);
+    one_more.move_to_file().unwrap();
+    drop(one_more);
     let copies = [shared.copy(), shared, without_room];
     let found = disk.names(Path::new("")).unwrap();
     assert_eq!(found, [] as [&str; 0], "it has no name");
@@ -1421,7 +1455,7 @@ fn a_mailbox_that_cannot_be_opened_again_keeps_what_it_owes() {
 #[test]
 fn more_recipients_than_handles_get_their_mail() {
     let disk: Arc<dyn Disk> = Arc::new(SimulatedDisk::default());
-    let store = FileStore::serve(Arc::clone(&disk), 4, quiet()).unwrap();
+    let store = FileStore::serve(Arc::clone(&disk), handles(4), quiet()).unwrap();
     let names: Vec<String> = (0..50).map(|number| format!("user{number}")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     for _ in 0..3 {

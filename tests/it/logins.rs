@@ -118,6 +118,54 @@ fn others_prove_a_password_by_scram_over_both_protocols() {
 }
 
 #[test]
+fn an_address_of_ours_will_do_for_a_name() {
+    let sandbox = Sandbox::lab();
+    let server = sandbox.serve_pop3(&["--domain", "example.org"]);
+    for (user, code) in [
+        ("Andrew@example.org", "235"),
+        ("andrew@EXAMPLE.ORG", "235"),
+        ("Andrew@elsewhere.example", "535"),
+        ("nobody@example.org", "535"),
+    ] {
+        server.hello().login(user, "@dministr@tor").expect(code);
+    }
+    let mut pop = Pop::connect(server.pop3_address());
+    pop.expect("+OK");
+    pop.login("ANDREW@example.org", "@dministr@tor");
+    pop.quit();
+    let port = server.address().port();
+    let user = "Andrew@example.org";
+    let said = scram(&sandbox, "smtp", port, user, "@dministr@tor");
+    assert!(said.starts_with("235"), "{said}");
+}
+
+/// As while somebody's program saves it.
+#[test]
+fn a_credentials_file_that_is_away_refuses_nobody_for_good() {
+    let sandbox = Sandbox::lab();
+    let server = sandbox.serve(&[]);
+    let mut smtp = server.hello();
+    smtp.ask("MAIL FROM:<a@b.example>", "250");
+    smtp.ask("RCPT TO:<andrew@localhost>", "250");
+    let file = sandbox.path("logincred.txt");
+    fs::remove_file(&file).unwrap();
+    smtp.ask("RCPT TO:<andrew@localhost>", "451");
+    fs::write(&file, "").unwrap();
+    smtp.ask("RCPT TO:<andrew@localhost>", "451");
+    server
+        .hello()
+        .login("Andrew", "@dministr@tor")
+        .expect("454");
+    fs::write(&file, LAB).unwrap();
+    smtp.ask("RCPT TO:<andrew@localhost>", "250");
+    let log = server.terminate().log;
+    assert!(
+        log.contains("had users in it and is gone or empty"),
+        "{log}"
+    );
+}
+
+#[test]
 fn msmtp_logs_in_by_scram() {
     if !is_installed("msmtp") {
         return;

@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::process::Stdio;
 
+use crate::lab::Terminal;
 use crate::sandbox::Sandbox;
 
 const ONE: &str = "From: stallings@localhost\nTo: andrew@localhost\nSubject: first\n\
@@ -348,4 +349,19 @@ fn closed_pipe_ends_quietly() {
             "{arguments:?}: {output:?}"
         );
     }
+}
+
+/// What a message holds is for who reads it, not for the terminal.
+#[test]
+fn a_message_cannot_control_the_terminal() {
+    let sandbox = Sandbox::lab();
+    let record = "From: a@b\nTo: c@d\nSubject: \x1b[31mx\nReceived: T\na\tb\x07\x1b[2Jc\n.\n";
+    fs::create_dir(sandbox.path("Andrew")).unwrap();
+    fs::write(sandbox.path("Andrew/mymailbox.mail"), record).unwrap();
+    let show = ["mailbox", "show", "andrew"];
+    sandbox.run(&show, "").code(0).stdout(record);
+    let (code, screen) = Terminal::start(&sandbox, &show).end();
+    assert_eq!(code, 0, "{screen}");
+    assert!(screen.contains("Subject: ?[31mx\r\n"), "{screen}");
+    assert!(screen.contains("a\tb??[2Jc\r\n"), "{screen}");
 }
