@@ -80,7 +80,7 @@ pub(crate) struct Global {
     #[arg(long, global = true, value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
     root: Option<PathBuf>,
 
-    /// Tell more on standard error; twice, still more
+    /// Tell more on standard error
     #[arg(short, long, global = true, action = ArgAction::Count)]
     verbose: u8,
 

@@ -224,12 +224,6 @@ impl Output {
         self.stderr.is_colored
     }
 
-    /// Whether only results and errors are wanted.
-    #[must_use]
-    pub fn is_quiet(&self) -> bool {
-        self.quiet
-    }
-
     /// Writes a line that was asked for, at once.
     ///
     /// # Errors

@@ -339,10 +339,12 @@ impl Session {
             return true;
         }
         let Some(line) = self.input.next_line(self.line_octets_max()) else {
-            if self.stopping {
+            // A text on its way may come to its end.
+            let is_over = self.stopping && !matches!(self.stage, Stage::Incoming(..));
+            if is_over {
                 self.stage = Stage::Closed;
             }
-            return self.stopping;
+            return is_over;
         };
         if let Some(reply) = self.overdue(now) {
             self.close(reply);
@@ -375,8 +377,7 @@ impl Session {
         } else {
             self.login_commands = 0;
         }
-        let is_text = matches!(self.stage, Stage::Incoming(..));
-        let is_over = !is_text && now - self.began > limits::SESSION_TIME_MAX;
+        let is_over = now - self.began > limits::SESSION_TIME_MAX;
         is_over.then_some(Reply::TOO_LONG_HERE)
     }
 
@@ -2002,14 +2003,23 @@ mod tests {
         let (mut session, now) = self::session(true);
         session.receive(now, b"USER bob\r\nSEND bob\r\nHi\r\n");
         office.drive(&mut session, now, &mut out);
-        session.receive(now, b"###\r\nQUIT\r\n");
         session.stop(now);
+        assert!(!office.drive(&mut session, now, &mut out), "a text may end");
+        session.receive(now, b"there\r\n");
+        assert!(!office.drive(&mut session, now, &mut out));
+        session.receive(now, b"###\r\nQUIT\r\n");
         assert!(office.drive(&mut session, now, &mut out));
-        assert!(
-            String::from_utf8(out)
-                .unwrap()
-                .ends_with("+OK delivered\r\n")
-        );
+        let out = String::from_utf8(out).unwrap();
+        assert!(out.ends_with("+OK delivered\r\n"), "{out}");
+
+        // No text goes on for ever.
+        let (mut session, mut now) = self::session(true);
+        let mut out = Vec::new();
+        session.receive(now, b"USER bob\r\nSEND bob\r\nHi\r\n");
+        office.drive(&mut session, now, &mut out);
+        now += limits::SESSION_TIME_MAX + Duration::from_secs(1);
+        session.receive(now, b"there\r\n");
+        assert!(office.drive(&mut session, now, &mut out));
     }
 
     #[test]

@@ -541,6 +541,7 @@ impl Clerk {
             }
             Said::Command(Command::Rcpt(..) | Command::Data) => {
                 *reply == Reply::NO_VALID_RECIPIENTS
+                    || *reply == Reply::NO_RECIPIENTS_NOW
                     || self.is_sender_refused
                         && (*reply == Reply::MAIL_FIRST || *reply == Reply::LOGIN_REQUIRED)
             }

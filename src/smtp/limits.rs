@@ -61,6 +61,10 @@ pub const OVERSIZE_FACTOR_MAX: u64 = 4;
 /// How long a server waits for a command or for more text (RFC 5321 §4.5.3.2.7).
 pub const SERVER_TIMEOUT: Duration = Duration::from_secs(300);
 
+/// How long a server waits for more where the client seems to have ended a line, or its text, with a
+/// bare LF, which is no end where the first line ended in CRLF: the client waits too.
+pub const BARE_LF_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// How long a client waits for the greeting (RFC 5321 §4.5.3.2.1).
 pub const GREETING_TIMEOUT: Duration = Duration::from_secs(300);
 /// How long a server may say nothing at first before a client's owner is told. Some let spammers wait

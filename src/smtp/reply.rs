@@ -38,6 +38,12 @@ pub enum Severity {
 
 /// The replies that are always the same.
 impl Reply {
+    /// [`super::limits::BARE_LF_TIMEOUT`].
+    pub const LINE_NOT_ENDED: Self = Self::fixed(
+        421,
+        "4.5.2",
+        "Lines end with CRLF here, as the first one did, closing",
+    );
     /// The session has been idle too long.
     pub const TIMED_OUT: Self = Self::fixed(421, "4.4.2", "Idle for too long, closing");
     /// [`super::limits::TEXT_OCTETS_PER_SECOND_MIN`].
@@ -165,6 +171,9 @@ impl Reply {
     pub const RCPT_FIRST: Self = Self::fixed(503, "5.5.1", "Send RCPT first");
     /// DATA when every RCPT was refused.
     pub const NO_VALID_RECIPIENTS: Self = Self::fixed(554, "5.5.1", "No valid recipients");
+    /// DATA when every RCPT was refused, and one not for good.
+    pub const NO_RECIPIENTS_NOW: Self =
+        Self::fixed(451, "4.5.1", "No recipients for now, try again later");
     /// MAIL, RCPT, DATA or AUTH among the chunks of a message.
     pub const BDAT_GOES_ON: Self = Self::fixed(
         503,

@@ -163,6 +163,8 @@ pub struct Session {
     asked: Instant,
     /// Text that came since the deadline was moved.
     text_octets: u64,
+    /// When the last octets came, if they seem to end something with a bare LF.
+    ended_by_lf: Option<Instant>,
     errors: u32,
     commands: u32,
     refused_recipients: u32,
@@ -211,6 +213,8 @@ struct Transaction {
     recipients: Vec<(ForwardPath, UserName)>,
     /// RCPT was tried, so that DATA without recipients is a failure, not a mistake.
     has_tried_recipient: bool,
+    /// One was refused that may be taken later: whoever looks at the last reply only must not give up.
+    has_recipient_to_come: bool,
 }
 
 #[derive(Debug)]
@@ -339,6 +343,7 @@ impl Session {
             question: None,
             pending: None,
             text_octets: 0,
+            ended_by_lf: None,
             errors: 0,
             commands: 0,
             refused_recipients: 0,
@@ -703,11 +708,24 @@ impl Session {
 
     fn no_recipients(&self, transaction: &Transaction) -> Reply {
         // LMTP has one answer for both (RFC 2033 §4.2).
-        if transaction.has_tried_recipient && !self.is_lmtp {
-            Reply::NO_VALID_RECIPIENTS
-        } else {
+        if !transaction.has_tried_recipient || self.is_lmtp {
             Reply::RCPT_FIRST
+        } else if transaction.has_recipient_to_come {
+            Reply::NO_RECIPIENTS_NOW
+        } else {
+            Reply::NO_VALID_RECIPIENTS
         }
+    }
+
+    /// Whether a client that mixes line ends may think that it has said something.
+    fn seems_ended_by_lf(&self) -> bool {
+        let rest = self.input.rest();
+        self.input.line_end() == Some(LineEnd::Crlf)
+            && match &self.stage {
+                Stage::Chunk(_) => false,
+                Stage::Text(_) => rest == b".\n" || rest.ends_with(b"\n.\n"),
+                _ => rest.ends_with(b"\n") && !rest.ends_with(b"\r\n"),
+            }
     }
 
     fn line_end(&self) -> LineEnd {
@@ -979,6 +997,7 @@ impl Session {
                     parameters,
                     recipients: Vec::new(),
                     has_tried_recipient: false,
+                    has_recipient_to_come: false,
                 });
                 self.reply(Reply::SENDER_OK);
             }
@@ -997,7 +1016,12 @@ impl Session {
             }
             (_, Answer::NoSuchUser) => self.refuse_recipient(Reply::NO_SUCH_USER),
             (_, Answer::NotOurs) => self.refuse_recipient(Reply::RELAYING_DENIED),
-            _ => self.refuse(Reply::TRY_LATER),
+            (stage, _) => {
+                if let Stage::Mail(transaction) = stage {
+                    transaction.has_recipient_to_come = true;
+                }
+                self.refuse(Reply::TRY_LATER);
+            }
         }
     }
 
@@ -1053,10 +1077,11 @@ impl Machine for Session {
     type Event = Event;
 
     fn receive(&mut self, now: Instant, octets: &[u8]) {
-        if matches!(self.stage, Stage::Securing) {
+        if octets.is_empty() || matches!(self.stage, Stage::Securing) {
             return;
         }
         self.input.push(octets);
+        self.ended_by_lf = self.seems_ended_by_lf().then_some(now);
         // Text may take as long as it keeps coming; a command has to arrive whole in time.
         if self.is_in_text() {
             self.text_octets += octets.len() as u64;
@@ -1138,10 +1163,14 @@ impl Machine for Session {
             if matches!(self.stage, Stage::Securing) {
                 return Step::StartTls;
             }
-            if now < self.deadline {
-                return Step::Wait(self.deadline);
+            let given_up = self.ended_by_lf.map(|at| at + limits::BARE_LF_TIMEOUT);
+            let deadline = given_up.map_or(self.deadline, |at| at.min(self.deadline));
+            if now < deadline {
+                return Step::Wait(deadline);
             }
-            self.close(if self.text_octets > 0 {
+            self.close(if deadline < self.deadline {
+                Reply::LINE_NOT_ENDED
+            } else if self.text_octets > 0 {
                 Reply::TOO_SLOW
             } else {
                 Reply::TIMED_OUT
@@ -1405,6 +1434,42 @@ mod tests {
             }
             play.pass(TIMEOUT);
             assert!(play.say("").starts_with("421 4.4.2 "), "{verb}");
+        }
+    }
+
+    /// As students' programs do whose first line has CRLF by luck.
+    #[test]
+    fn who_ends_a_line_with_a_bare_lf_is_told_of_it() {
+        let told = "421 4.5.2 Lines end with CRLF here, as the first one did, closing\r\n(closes)";
+        let almost = limits::BARE_LF_TIMEOUT - Duration::from_secs(1);
+        for (what, heard) in [
+            ("a command", &["NOOP\r\n", "MAIL FROM:<a@b>\n"][..]),
+            ("the end of a text", &["DATA\r\n", "x\r\n", ".\n"]),
+            ("a text", &["DATA\r\n", "x\n.\n"]),
+        ] {
+            let mut play = Play::new();
+            play.begin("NOOP");
+            for said in heard {
+                play.say(said);
+            }
+            play.pass(almost);
+            assert_eq!(play.say(""), "", "{what}");
+            play.pass(Duration::from_secs(1));
+            assert_eq!(play.say(""), told, "{what}");
+        }
+        for (what, heard) in [
+            ("the rest of an end", &["NOOP\r", "\n"][..]),
+            ("more of a line", &["NOOP\n", " x\r\n"]),
+            ("a chunk", &["BDAT 5\r\n", "\n.\n"]),
+            ("a line of text", &["DATA\r\n", "x\n"]),
+        ] {
+            let mut play = Play::new();
+            play.begin("NOOP");
+            for said in heard {
+                play.say(said);
+            }
+            play.pass(2 * almost);
+            assert_eq!(play.say(""), "", "{what}");
         }
     }
 

@@ -147,9 +147,12 @@ fn a_credentials_file_that_is_away_refuses_nobody_for_good() {
     let mut smtp = server.hello();
     smtp.ask("MAIL FROM:<a@b.example>", "250");
     smtp.ask("RCPT TO:<andrew@localhost>", "250");
+    smtp.ask("RSET", "250");
+    smtp.ask("MAIL FROM:<a@b.example>", "250");
     let file = sandbox.path("logincred.txt");
     fs::remove_file(&file).unwrap();
     smtp.ask("RCPT TO:<andrew@localhost>", "451");
+    smtp.ask("DATA", "451 4.5.1");
     fs::write(&file, "").unwrap();
     smtp.ask("RCPT TO:<andrew@localhost>", "451");
     server
