@@ -28,7 +28,7 @@ complete -c minismtp -n "__fish_minismtp_needs_command" -l root -d 'The mail roo
 complete -c minismtp -n "__fish_minismtp_needs_command" -l color -d 'When to use colors; `auto` is on a terminal, unless `NO_COLOR` is set' -r -f -a "auto\t''
 always\t''
 never\t''"
-complete -c minismtp -n "__fish_minismtp_needs_command" -s v -l verbose -d 'Tell more on standard error; twice, still more'
+complete -c minismtp -n "__fish_minismtp_needs_command" -s v -l verbose -d 'Tell more on standard error'
 complete -c minismtp -n "__fish_minismtp_needs_command" -s q -l quiet -d 'Print only results and errors'
 complete -c minismtp -n "__fish_minismtp_needs_command" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c minismtp -n "__fish_minismtp_needs_command" -s V -l version -d 'Print version'
@@ -69,7 +69,7 @@ always\t''
 never\t''"
 complete -c minismtp -n "__fish_minismtp_using_subcommand serve" -l lab -d 'Ask for no passwords at mailbox access, and let everybody there add users'
 complete -c minismtp -n "__fish_minismtp_using_subcommand serve" -l insecure-auth -d 'Take passwords in clear from other machines too, for others on the way to read'
-complete -c minismtp -n "__fish_minismtp_using_subcommand serve" -s v -l verbose -d 'Tell more on standard error; twice, still more'
+complete -c minismtp -n "__fish_minismtp_using_subcommand serve" -s v -l verbose -d 'Tell more on standard error'
 complete -c minismtp -n "__fish_minismtp_using_subcommand serve" -s q -l quiet -d 'Print only results and errors'
 complete -c minismtp -n "__fish_minismtp_using_subcommand serve" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c minismtp -n "__fish_minismtp_using_subcommand send" -l server -d 'The mail server; the port is 2525 if it is left out, and IPv6 addresses stand in brackets' -r -f -a "(__fish_print_hostnames)"
@@ -88,7 +88,7 @@ never\t''"
 complete -c minismtp -n "__fish_minismtp_using_subcommand send" -l insecure-auth -d 'Log in even where others may read the password on its way'
 complete -c minismtp -n "__fish_minismtp_using_subcommand send" -l require-tls -d 'Go no further where the server offers no TLS; so do `--tls-ca` and `--tls-fingerprint`'
 complete -c minismtp -n "__fish_minismtp_using_subcommand send" -l tls-insecure -d 'Do not check the certificate: others may be at the other end'
-complete -c minismtp -n "__fish_minismtp_using_subcommand send" -s v -l verbose -d 'Tell more on standard error; twice, still more'
+complete -c minismtp -n "__fish_minismtp_using_subcommand send" -s v -l verbose -d 'Tell more on standard error'
 complete -c minismtp -n "__fish_minismtp_using_subcommand send" -s q -l quiet -d 'Print only results and errors'
 complete -c minismtp -n "__fish_minismtp_using_subcommand send" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c minismtp -n "__fish_minismtp_using_subcommand shell" -l server -d 'The server; the port is 1110 if it is left out, and IPv6 addresses stand in brackets' -r -f -a "(__fish_print_hostnames)"
@@ -106,14 +106,14 @@ never\t''"
 complete -c minismtp -n "__fish_minismtp_using_subcommand shell" -l insecure-auth -d 'Log in even where others may read the password on its way'
 complete -c minismtp -n "__fish_minismtp_using_subcommand shell" -l require-tls -d 'Go no further where the server offers no TLS; so do `--tls-ca` and `--tls-fingerprint`'
 complete -c minismtp -n "__fish_minismtp_using_subcommand shell" -l tls-insecure -d 'Do not check the certificate: others may be at the other end'
-complete -c minismtp -n "__fish_minismtp_using_subcommand shell" -s v -l verbose -d 'Tell more on standard error; twice, still more'
+complete -c minismtp -n "__fish_minismtp_using_subcommand shell" -s v -l verbose -d 'Tell more on standard error'
 complete -c minismtp -n "__fish_minismtp_using_subcommand shell" -s q -l quiet -d 'Print only results and errors'
 complete -c minismtp -n "__fish_minismtp_using_subcommand shell" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c minismtp -n "__fish_minismtp_using_subcommand users; and not __fish_seen_subcommand_from list add remove passwd check help" -l root -d 'The mail root: the directory that holds `logincred.txt` and the mailboxes' -r -f -a "(__fish_complete_directories)"
 complete -c minismtp -n "__fish_minismtp_using_subcommand users; and not __fish_seen_subcommand_from list add remove passwd check help" -l color -d 'When to use colors; `auto` is on a terminal, unless `NO_COLOR` is set' -r -f -a "auto\t''
 always\t''
 never\t''"
-complete -c minismtp -n "__fish_minismtp_using_subcommand users; and not __fish_seen_subcommand_from list add remove passwd check help" -s v -l verbose -d 'Tell more on standard error; twice, still more'
+complete -c minismtp -n "__fish_minismtp_using_subcommand users; and not __fish_seen_subcommand_from list add remove passwd check help" -s v -l verbose -d 'Tell more on standard error'
 complete -c minismtp -n "__fish_minismtp_using_subcommand users; and not __fish_seen_subcommand_from list add remove passwd check help" -s q -l quiet -d 'Print only results and errors'
 complete -c minismtp -n "__fish_minismtp_using_subcommand users; and not __fish_seen_subcommand_from list add remove passwd check help" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c minismtp -n "__fish_minismtp_using_subcommand users; and not __fish_seen_subcommand_from list add remove passwd check help" -f -a "list" -d 'Print the names of all users, one on each line'
@@ -127,7 +127,7 @@ complete -c minismtp -n "__fish_minismtp_using_subcommand users; and __fish_seen
 always\t''
 never\t''"
 complete -c minismtp -n "__fish_minismtp_using_subcommand users; and __fish_seen_subcommand_from list" -l json -d 'Print JSON: an array with an object, `{"name": "Andrew"}`, for each user'
-complete -c minismtp -n "__fish_minismtp_using_subcommand users; and __fish_seen_subcommand_from list" -s v -l verbose -d 'Tell more on standard error; twice, still more'
+complete -c minismtp -n "__fish_minismtp_using_subcommand users; and __fish_seen_subcommand_from list" -s v -l verbose -d 'Tell more on standard error'
 complete -c minismtp -n "__fish_minismtp_using_subcommand users; and __fish_seen_subcommand_from list" -s q -l quiet -d 'Print only results and errors'
 complete -c minismtp -n "__fish_minismtp_using_subcommand users; and __fish_seen_subcommand_from list" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c minismtp -n "__fish_minismtp_using_subcommand users; and __fish_seen_subcommand_from add" -l root -d 'The mail root: the directory that holds `logincred.txt` and the mailboxes' -r -f -a "(__fish_complete_directories)"
@@ -137,7 +137,7 @@ never\t''"
 complete -c minismtp -n "__fish_minismtp_using_subcommand users; and __fish_seen_subcommand_from add" -l password-stdin -d 'Read the password from standard input, one line, instead of asking for it'
 complete -c minismtp -n "__fish_minismtp_using_subcommand users; and __fish_seen_subcommand_from add" -l plain -d 'Keep the password as a readable word instead of a hash'
 complete -c minismtp -n "__fish_minismtp_using_subcommand users; and __fish_seen_subcommand_from add" -l scram -d 'Keep the password as a SCRAM-SHA-256 verifier, so that clients can log in without sending it'
-complete -c minismtp -n "__fish_minismtp_using_subcommand users; and __fish_seen_subcommand_from add" -s v -l verbose -d 'Tell more on standard error; twice, still more'
+complete -c minismtp -n "__fish_minismtp_using_subcommand users; and __fish_seen_subcommand_from add" -s v -l verbose -d 'Tell more on standard error'
 complete -c minismtp -n "__fish_minismtp_using_subcommand users; and __fish_seen_subcommand_from add" -s q -l quiet -d 'Print only results and errors'
 complete -c minismtp -n "__fish_minismtp_using_subcommand users; and __fish_seen_subcommand_from add" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c minismtp -n "__fish_minismtp_using_subcommand users; and __fish_seen_subcommand_from remove" -l root -d 'The mail root: the directory that holds `logincred.txt` and the mailboxes' -r -f -a "(__fish_complete_directories)"
@@ -145,7 +145,7 @@ complete -c minismtp -n "__fish_minismtp_using_subcommand users; and __fish_seen
 always\t''
 never\t''"
 complete -c minismtp -n "__fish_minismtp_using_subcommand users; and __fish_seen_subcommand_from remove" -l with-mail -d 'Remove the mailbox too, with all mail in it, unless a mail client has it open'
-complete -c minismtp -n "__fish_minismtp_using_subcommand users; and __fish_seen_subcommand_from remove" -s v -l verbose -d 'Tell more on standard error; twice, still more'
+complete -c minismtp -n "__fish_minismtp_using_subcommand users; and __fish_seen_subcommand_from remove" -s v -l verbose -d 'Tell more on standard error'
 complete -c minismtp -n "__fish_minismtp_using_subcommand users; and __fish_seen_subcommand_from remove" -s q -l quiet -d 'Print only results and errors'
 complete -c minismtp -n "__fish_minismtp_using_subcommand users; and __fish_seen_subcommand_from remove" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c minismtp -n "__fish_minismtp_using_subcommand users; and __fish_seen_subcommand_from passwd" -l root -d 'The mail root: the directory that holds `logincred.txt` and the mailboxes' -r -f -a "(__fish_complete_directories)"
@@ -155,7 +155,7 @@ never\t''"
 complete -c minismtp -n "__fish_minismtp_using_subcommand users; and __fish_seen_subcommand_from passwd" -l password-stdin -d 'Read the password from standard input, one line, instead of asking for it'
 complete -c minismtp -n "__fish_minismtp_using_subcommand users; and __fish_seen_subcommand_from passwd" -l plain -d 'Keep the password as a readable word instead of a hash'
 complete -c minismtp -n "__fish_minismtp_using_subcommand users; and __fish_seen_subcommand_from passwd" -l scram -d 'Keep the password as a SCRAM-SHA-256 verifier, so that clients can log in without sending it'
-complete -c minismtp -n "__fish_minismtp_using_subcommand users; and __fish_seen_subcommand_from passwd" -s v -l verbose -d 'Tell more on standard error; twice, still more'
+complete -c minismtp -n "__fish_minismtp_using_subcommand users; and __fish_seen_subcommand_from passwd" -s v -l verbose -d 'Tell more on standard error'
 complete -c minismtp -n "__fish_minismtp_using_subcommand users; and __fish_seen_subcommand_from passwd" -s q -l quiet -d 'Print only results and errors'
 complete -c minismtp -n "__fish_minismtp_using_subcommand users; and __fish_seen_subcommand_from passwd" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c minismtp -n "__fish_minismtp_using_subcommand users; and __fish_seen_subcommand_from check" -l root -d 'The mail root: the directory that holds `logincred.txt` and the mailboxes' -r -f -a "(__fish_complete_directories)"
@@ -163,7 +163,7 @@ complete -c minismtp -n "__fish_minismtp_using_subcommand users; and __fish_seen
 always\t''
 never\t''"
 complete -c minismtp -n "__fish_minismtp_using_subcommand users; and __fish_seen_subcommand_from check" -l password-stdin -d 'Read the password from standard input, one line, instead of asking for it'
-complete -c minismtp -n "__fish_minismtp_using_subcommand users; and __fish_seen_subcommand_from check" -s v -l verbose -d 'Tell more on standard error; twice, still more'
+complete -c minismtp -n "__fish_minismtp_using_subcommand users; and __fish_seen_subcommand_from check" -s v -l verbose -d 'Tell more on standard error'
 complete -c minismtp -n "__fish_minismtp_using_subcommand users; and __fish_seen_subcommand_from check" -s q -l quiet -d 'Print only results and errors'
 complete -c minismtp -n "__fish_minismtp_using_subcommand users; and __fish_seen_subcommand_from check" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c minismtp -n "__fish_minismtp_using_subcommand users; and __fish_seen_subcommand_from help" -f -a "list" -d 'Print the names of all users, one on each line'
@@ -176,7 +176,7 @@ complete -c minismtp -n "__fish_minismtp_using_subcommand mailbox; and not __fis
 complete -c minismtp -n "__fish_minismtp_using_subcommand mailbox; and not __fish_seen_subcommand_from list show delete help" -l color -d 'When to use colors; `auto` is on a terminal, unless `NO_COLOR` is set' -r -f -a "auto\t''
 always\t''
 never\t''"
-complete -c minismtp -n "__fish_minismtp_using_subcommand mailbox; and not __fish_seen_subcommand_from list show delete help" -s v -l verbose -d 'Tell more on standard error; twice, still more'
+complete -c minismtp -n "__fish_minismtp_using_subcommand mailbox; and not __fish_seen_subcommand_from list show delete help" -s v -l verbose -d 'Tell more on standard error'
 complete -c minismtp -n "__fish_minismtp_using_subcommand mailbox; and not __fish_seen_subcommand_from list show delete help" -s q -l quiet -d 'Print only results and errors'
 complete -c minismtp -n "__fish_minismtp_using_subcommand mailbox; and not __fish_seen_subcommand_from list show delete help" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c minismtp -n "__fish_minismtp_using_subcommand mailbox; and not __fish_seen_subcommand_from list show delete help" -f -a "list" -d 'List a user\'s messages, or every user with the number of messages'
@@ -188,7 +188,7 @@ complete -c minismtp -n "__fish_minismtp_using_subcommand mailbox; and __fish_se
 always\t''
 never\t''"
 complete -c minismtp -n "__fish_minismtp_using_subcommand mailbox; and __fish_seen_subcommand_from list" -l json -d 'Print JSON'
-complete -c minismtp -n "__fish_minismtp_using_subcommand mailbox; and __fish_seen_subcommand_from list" -s v -l verbose -d 'Tell more on standard error; twice, still more'
+complete -c minismtp -n "__fish_minismtp_using_subcommand mailbox; and __fish_seen_subcommand_from list" -s v -l verbose -d 'Tell more on standard error'
 complete -c minismtp -n "__fish_minismtp_using_subcommand mailbox; and __fish_seen_subcommand_from list" -s q -l quiet -d 'Print only results and errors'
 complete -c minismtp -n "__fish_minismtp_using_subcommand mailbox; and __fish_seen_subcommand_from list" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c minismtp -n "__fish_minismtp_using_subcommand mailbox; and __fish_seen_subcommand_from show" -l root -d 'The mail root: the directory that holds `logincred.txt` and the mailboxes' -r -f -a "(__fish_complete_directories)"
@@ -196,14 +196,14 @@ complete -c minismtp -n "__fish_minismtp_using_subcommand mailbox; and __fish_se
 always\t''
 never\t''"
 complete -c minismtp -n "__fish_minismtp_using_subcommand mailbox; and __fish_seen_subcommand_from show" -l json -d 'Print JSON'
-complete -c minismtp -n "__fish_minismtp_using_subcommand mailbox; and __fish_seen_subcommand_from show" -s v -l verbose -d 'Tell more on standard error; twice, still more'
+complete -c minismtp -n "__fish_minismtp_using_subcommand mailbox; and __fish_seen_subcommand_from show" -s v -l verbose -d 'Tell more on standard error'
 complete -c minismtp -n "__fish_minismtp_using_subcommand mailbox; and __fish_seen_subcommand_from show" -s q -l quiet -d 'Print only results and errors'
 complete -c minismtp -n "__fish_minismtp_using_subcommand mailbox; and __fish_seen_subcommand_from show" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c minismtp -n "__fish_minismtp_using_subcommand mailbox; and __fish_seen_subcommand_from delete" -l root -d 'The mail root: the directory that holds `logincred.txt` and the mailboxes' -r -f -a "(__fish_complete_directories)"
 complete -c minismtp -n "__fish_minismtp_using_subcommand mailbox; and __fish_seen_subcommand_from delete" -l color -d 'When to use colors; `auto` is on a terminal, unless `NO_COLOR` is set' -r -f -a "auto\t''
 always\t''
 never\t''"
-complete -c minismtp -n "__fish_minismtp_using_subcommand mailbox; and __fish_seen_subcommand_from delete" -s v -l verbose -d 'Tell more on standard error; twice, still more'
+complete -c minismtp -n "__fish_minismtp_using_subcommand mailbox; and __fish_seen_subcommand_from delete" -s v -l verbose -d 'Tell more on standard error'
 complete -c minismtp -n "__fish_minismtp_using_subcommand mailbox; and __fish_seen_subcommand_from delete" -s q -l quiet -d 'Print only results and errors'
 complete -c minismtp -n "__fish_minismtp_using_subcommand mailbox; and __fish_seen_subcommand_from delete" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c minismtp -n "__fish_minismtp_using_subcommand mailbox; and __fish_seen_subcommand_from help" -f -a "list" -d 'List a user\'s messages, or every user with the number of messages'
@@ -214,21 +214,21 @@ complete -c minismtp -n "__fish_minismtp_using_subcommand demo" -l root -d 'The 
 complete -c minismtp -n "__fish_minismtp_using_subcommand demo" -l color -d 'When to use colors; `auto` is on a terminal, unless `NO_COLOR` is set' -r -f -a "auto\t''
 always\t''
 never\t''"
-complete -c minismtp -n "__fish_minismtp_using_subcommand demo" -s v -l verbose -d 'Tell more on standard error; twice, still more'
+complete -c minismtp -n "__fish_minismtp_using_subcommand demo" -s v -l verbose -d 'Tell more on standard error'
 complete -c minismtp -n "__fish_minismtp_using_subcommand demo" -s q -l quiet -d 'Print only results and errors'
 complete -c minismtp -n "__fish_minismtp_using_subcommand demo" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c minismtp -n "__fish_minismtp_using_subcommand completions" -l root -d 'The mail root: the directory that holds `logincred.txt` and the mailboxes' -r -f -a "(__fish_complete_directories)"
 complete -c minismtp -n "__fish_minismtp_using_subcommand completions" -l color -d 'When to use colors; `auto` is on a terminal, unless `NO_COLOR` is set' -r -f -a "auto\t''
 always\t''
 never\t''"
-complete -c minismtp -n "__fish_minismtp_using_subcommand completions" -s v -l verbose -d 'Tell more on standard error; twice, still more'
+complete -c minismtp -n "__fish_minismtp_using_subcommand completions" -s v -l verbose -d 'Tell more on standard error'
 complete -c minismtp -n "__fish_minismtp_using_subcommand completions" -s q -l quiet -d 'Print only results and errors'
 complete -c minismtp -n "__fish_minismtp_using_subcommand completions" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c minismtp -n "__fish_minismtp_using_subcommand man" -l root -d 'The mail root: the directory that holds `logincred.txt` and the mailboxes' -r -f -a "(__fish_complete_directories)"
 complete -c minismtp -n "__fish_minismtp_using_subcommand man" -l color -d 'When to use colors; `auto` is on a terminal, unless `NO_COLOR` is set' -r -f -a "auto\t''
 always\t''
 never\t''"
-complete -c minismtp -n "__fish_minismtp_using_subcommand man" -s v -l verbose -d 'Tell more on standard error; twice, still more'
+complete -c minismtp -n "__fish_minismtp_using_subcommand man" -s v -l verbose -d 'Tell more on standard error'
 complete -c minismtp -n "__fish_minismtp_using_subcommand man" -s q -l quiet -d 'Print only results and errors'
 complete -c minismtp -n "__fish_minismtp_using_subcommand man" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c minismtp -n "__fish_minismtp_using_subcommand help; and not __fish_seen_subcommand_from serve send shell users mailbox demo completions man help" -f -a "serve" -d 'Receive mail over SMTP, file it in the users\' mailboxes, and give access to them over POP3'

@@ -119,6 +119,7 @@ impl Owner {
             Question::Proof(_) => Answer::BadCredentials,
             Question::Open(name) if name == "Andrew" => self.open(),
             Question::Open(_) => Answer::NoSuchUser,
+            Question::Reopen => self.open(),
             Question::Users => Answer::Users(vec![andrew()]),
             Question::Add(name) => {
                 self.done.push(format!("add {name}"));

@@ -116,6 +116,18 @@ impl Maildrop {
     }
 
     /// READM has shown this message, all of it.
+    /// Takes the sizes of the messages that there are now: those that are left, numbered anew, and what
+    /// has come behind them. Gives the first of these, as [`Maildrop::advance`] does.
+    pub(super) fn renew(&mut self, octets: &[u64]) -> Option<usize> {
+        let left = self.kept;
+        let before = |number| self.kept - self.after(number).count();
+        let shown = self.shown.map(before);
+        *self = Self::new(self.user.clone(), octets);
+        self.shown = shown;
+        self.passed = left;
+        self.advance()
+    }
+
     pub(super) fn has_shown(&mut self, number: usize) {
         self.shown = Some(number);
     }

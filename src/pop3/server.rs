@@ -72,6 +72,9 @@ pub enum Question {
     Read(usize),
     /// Go on reading it. [`Answer::Text`].
     ReadOn,
+    /// Look at the open maildrop again: mail may have come. The messages that are left keep their
+    /// order, and are numbered anew. [`Answer::Opened`].
+    Reopen,
     /// Remove this message, now and durably. [`Answer::Accept`].
     Remove(usize),
     /// Remove these messages, durably, then let go of the maildrop. If they cannot be removed,
@@ -262,6 +265,7 @@ enum Pending {
     Read,
     Recipient(Option<Text>),
     Remove(usize),
+    Reopen,
     Text,
     UniqueId(usize),
     UniqueIds(Vec<usize>),
@@ -555,14 +559,13 @@ impl Session {
                 None => Err(Reply::NO_SUCH_MESSAGE),
             },
             Command::Readm => match maildrop.advance() {
-                Some(number) => {
-                    let octets = maildrop.size(number).unwrap_or_default();
-                    let reply = Reply::shown(number, maildrop.count(), octets);
-                    let mut transfer = Transfer::new(number, reply);
-                    transfer.is_readm = true;
-                    return self.transfer(maildrop, transfer);
+                Some(number) => return self.show(maildrop, number),
+                // What is marked goes by its number.
+                None if maildrop.marked() > 0 => Err(Reply::NO_MORE_MAIL),
+                None => {
+                    self.stage = Stage::Transaction(maildrop);
+                    return self.ask(Question::Reopen, Pending::Reopen);
                 }
-                None => Err(Reply::NO_MORE_MAIL),
             },
             Command::Dele(number) if maildrop.mark(number) => Ok(Reply::marked(number)),
             Command::Dele(_) => Err(Reply::NO_SUCH_MESSAGE),
@@ -826,6 +829,30 @@ impl Session {
         self.stage = Stage::Transaction(maildrop);
     }
 
+    /// Shows a message to who asked for the next one.
+    fn show(&mut self, maildrop: Maildrop, number: usize) {
+        let octets = maildrop.size(number).unwrap_or_default();
+        let reply = Reply::shown(number, maildrop.count(), octets);
+        let mut transfer = Transfer::new(number, reply);
+        transfer.is_readm = true;
+        self.transfer(maildrop, transfer);
+    }
+
+    /// Shows what has come since the mailbox was opened: who reads one message after the other has no
+    /// other way to see it.
+    fn reopened(&mut self, answer: &Answer) {
+        let mut maildrop = match self.take_stage() {
+            Stage::Transaction(maildrop) => maildrop,
+            stage => return self.stage = stage,
+        };
+        if let Answer::Opened { octets, .. } = answer
+            && let Some(number) = maildrop.renew(octets)
+        {
+            return self.show(maildrop, number);
+        }
+        self.stay(Stage::Transaction(maildrop), Reply::NO_MORE_MAIL);
+    }
+
     fn removed(&mut self, number: usize, answer: &Answer) {
         match (&mut self.stage, answer) {
             (Stage::Transaction(maildrop), Answer::Accept) => {
@@ -1046,6 +1073,7 @@ impl Machine for Session {
             Some(Pending::Read) => self.read(&answer),
             Some(Pending::Recipient(text)) => self.recipient(text, answer),
             Some(Pending::Remove(number)) => self.removed(number, &answer),
+            Some(Pending::Reopen) => self.reopened(&answer),
             Some(Pending::Text) => self.text_taken(&answer),
             Some(Pending::UniqueId(number)) => self.unique_id(number, &answer),
             Some(Pending::UniqueIds(numbers)) => self.unique_ids(&numbers, answer),
@@ -1233,6 +1261,8 @@ fn begins_private(line: &[u8]) -> bool {
 mod tests {
     use proptest::strategy::Strategy as _;
 
+    use std::collections::BTreeSet;
+
     use super::*;
 
     /// An owner with two users; every mailbox holds the same three messages.
@@ -1242,6 +1272,9 @@ mod tests {
         is_broken: bool,
         is_crowded: bool,
         messages: Vec<Vec<u8>>,
+        /// What is removed of them; that is seen when they are looked at again.
+        removed: BTreeSet<usize>,
+        coming: Vec<Vec<u8>>,
         reading: Vec<Vec<u8>>,
         pieces: Vec<u8>,
         /// What was changed, a line a change.
@@ -1328,9 +1361,17 @@ mod tests {
                     self.piece()
                 }
                 Question::ReadOn => self.piece(),
+                Question::Reopen => {
+                    for number in std::mem::take(&mut self.removed).into_iter().rev() {
+                        self.messages.remove(number - 1);
+                    }
+                    self.messages.append(&mut self.coming);
+                    self.open(Self::find("andrew"))
+                }
                 Question::Remove(_) | Question::Close(_) if self.is_broken => Answer::TryLater,
                 Question::Remove(number) => {
                     self.changes.push(format!("remove {number}"));
+                    self.removed.insert(number);
                     Answer::Accept
                 }
                 Question::Close(numbers) => {
@@ -1789,8 +1830,9 @@ mod tests {
                 ("LIST", "+OK list follows\n1 38\n3 18\n.\n"),
                 ("READM", three),
                 ("READM", "-ERR No More Mail\n"),
-                ("READM", &first),
-                ("DELE 3", "+OK message 3 deleted\n"),
+                ("LIST", "+OK list follows\n1 38\n2 18\n.\n"),
+                ("READM", &first.replace("of 3", "of 2")),
+                ("DELE 2", "+OK message 2 deleted\n"),
                 ("READM", "-ERR No More Mail\n"),
                 ("DELM", "+OK message deleted\n"),
                 ("READM", "-ERR No More Mail\n"),
@@ -1799,7 +1841,7 @@ mod tests {
                     "+OK mailbox of Andrew closed, 1 deletions undone\n",
                 ),
                 ("STAT", "-ERR USER first\n"),
-                ("USER bob", "+OK Bob has 3 messages\n"),
+                ("USER bob", "+OK Bob has 2 messages\n"),
                 ("DONEU", "+OK mailbox of Bob closed\n"),
                 ("QUIT", "+OK goodbye\n"),
             ],
@@ -1986,6 +2028,38 @@ mod tests {
             "-ERR [SYS/TEMP] local error, try again later\r\n+OK message 1 deleted\r\n\
              -ERR [SYS/TEMP] deleted messages not removed\r\n"
         );
+    }
+
+    /// To oneself, for one: the reader has no other command that would show it.
+    #[test]
+    fn mail_that_comes_meanwhile_is_shown_behind_the_rest() {
+        let (mut session, now) = session(true);
+        let mut office = Office::new();
+        let mut say = |office: &mut Office, said: &str| {
+            let mut out = Vec::new();
+            session.receive(now, said.as_bytes());
+            office.drive(&mut session, now, &mut out);
+            String::from_utf8(out).unwrap()
+        };
+        say(
+            &mut office,
+            "USER andrew\r\nREADM\r\nREADM\r\nDELM\r\nREADM\r\n",
+        );
+        office.coming.push(b"Subject: new\n\n".to_vec());
+        let shown = "+OK message 3 of 3, 16 octets\r\nSubject: new\r\n\r\n.\r\n";
+        assert_eq!(say(&mut office, "READM\r\n"), shown);
+        let none = "-ERR No More Mail\r\n";
+        assert_eq!(say(&mut office, "READM\r\n"), none);
+        office.coming.push(b"Subject: newer\n\n".to_vec());
+        // The last one shown is still that, whatever its number is now.
+        assert_eq!(say(&mut office, "DELM\r\n"), "+OK message deleted\r\n");
+        assert!(say(&mut office, "READM\r\n").starts_with("+OK message 1 of 3, "));
+        assert!(say(&mut office, "READM\r\n").starts_with("+OK message 2 of 3, "));
+        assert!(say(&mut office, "READM\r\n").starts_with("+OK message 3 of 3, 18 "));
+        assert_eq!(office.changes, ["remove 2", "remove 3"]);
+        office.is_broken = true;
+        assert_eq!(say(&mut office, "READM\r\n"), none);
+        assert!(say(&mut office, "READM\r\n").starts_with("+OK message 1 of 3, "));
     }
 
     #[test]

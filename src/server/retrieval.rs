@@ -122,6 +122,22 @@ impl Clerk {
         }
     }
 
+    async fn reopen(&mut self) -> Answer {
+        let store = Arc::clone(self.office.store());
+        let reopened = self.with_maildrop(move |maildrop| {
+            let (mailbox, octets) = read(&*store, &maildrop.user)?;
+            maildrop.mailbox = Some(mailbox);
+            maildrop.removed.clear();
+            let user = maildrop.user.clone();
+            Ok::<_, StoreError>(Answer::Opened { user, octets })
+        });
+        match reopened.await {
+            Some(Ok(answer)) => answer,
+            Some(Err(error)) => self.try_later("open", &error),
+            None => Answer::TryLater,
+        }
+    }
+
     fn users(&self) -> Answer {
         match self.office.credentials().list() {
             Ok(mut users) => {
@@ -319,6 +335,7 @@ impl Owner<Session> for Clerk {
             Question::UniqueIds(numbers) => self.unique_ids(numbers).await,
             Question::Read(number) => self.read(number).await,
             Question::ReadOn => self.read_on().await,
+            Question::Reopen => self.reopen().await,
             Question::Remove(number) => self.remove(vec![number], false).await,
             Question::Close(numbers) => self.close(numbers).await,
             Question::Recipient(name) => self.recipient(&name),
@@ -409,15 +426,7 @@ fn open(store: &dyn Store, user: UserName) -> Result<Opened, StoreError> {
     let Some(lock) = store.lock(&user)? else {
         return Ok(Opened::InUse);
     };
-    let mut mailbox = store.open(&user)?;
-    let octets = match octets(&*mailbox) {
-        Some(octets) => octets,
-        None => {
-            // What is kept about it was damaged, and is made anew.
-            mailbox = store.open(&user)?;
-            octets(&*mailbox).unwrap_or_default()
-        }
-    };
+    let (mailbox, octets) = read(store, &user)?;
     let maildrop = Maildrop {
         user,
         mailbox: Some(mailbox),
@@ -427,10 +436,20 @@ fn open(store: &dyn Store, user: UserName) -> Result<Opened, StoreError> {
     Ok(Opened::Maildrop(maildrop, octets))
 }
 
-/// The sizes of all messages; `None` where they cannot be had.
-fn octets(mailbox: &dyn Mailbox) -> Option<Vec<u64>> {
-    let numbers = 1..=mailbox.count();
-    numbers.map(|number| mailbox.octets(number)).collect()
+/// The mailbox as it is now, and the sizes of all messages.
+fn read(store: &dyn Store, user: &UserName) -> Result<(Box<dyn Mailbox>, Vec<u64>), StoreError> {
+    let sizes = |mailbox: &dyn Mailbox| -> Option<Vec<u64>> {
+        let numbers = 1..=mailbox.count();
+        numbers.map(|number| mailbox.octets(number)).collect()
+    };
+    let mailbox = store.open(user)?;
+    if let Some(octets) = sizes(&*mailbox) {
+        return Ok((mailbox, octets));
+    }
+    // What is kept about it was damaged, and is made anew.
+    let mailbox = store.open(user)?;
+    let octets = sizes(&*mailbox).unwrap_or_default();
+    Ok((mailbox, octets))
 }
 
 /// Adds a user whose password nobody knows: `users passwd` gives them one.

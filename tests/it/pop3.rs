@@ -611,6 +611,39 @@ fn mail_is_sent_read_and_deleted() {
 }
 
 #[test]
+fn mail_that_comes_while_the_mailbox_is_open_is_shown_behind_the_rest() {
+    let (sandbox, server) = lab(&[&note("1\n"), &note("2\n"), &note("3\n")]);
+    let mut pop = server.pop3();
+    pop.ask("USER Andrew", "+OK");
+    let read = |pop: &mut Pop| String::from_utf8(pop.ask_text("READM")).unwrap();
+    read(&mut pop);
+    read(&mut pop);
+    pop.ask("DELM", "+OK");
+    read(&mut pop);
+    assert_eq!(pop.send("Andrew", "to myself\r\n###\r\n"), "+OK delivered");
+    server.deliver("a@b.example", &["andrew@localhost"], note("by SMTP\n"));
+    assert!(read(&mut pop).ends_with("\r\nto myself\r\n"));
+    assert!(read(&mut pop).ends_with("\r\nby SMTP\r\n"));
+    pop.ask("DELM", "+OK");
+    pop.ask("READM", "-ERR No More Mail");
+    for text in ["1", "3", "to myself"] {
+        assert!(
+            read(&mut pop).ends_with(&format!("\r\n{text}\r\n")),
+            "{text}"
+        );
+    }
+    pop.ask("STAT", "+OK 3 ");
+    pop.ask("DELE 1", "+OK");
+    pop.quit();
+    let left: Vec<String> = sandbox
+        .records("Andrew")
+        .iter()
+        .map(|record| record.text())
+        .collect();
+    assert_eq!(left, ["3\n", "to myself\n"]);
+}
+
+#[test]
 fn verbs_wait_for_a_mailbox() {
     let (_sandbox, server) = lab(&[]);
     let mut pop = server.pop3();
