@@ -55,6 +55,8 @@ Exit codes:
   77 the login failed")]
 pub(crate) struct Args {
     /// The mail server; the port is 2525 if it is left out, and IPv6 addresses stand in brackets
+    ///
+    /// Without it: the variable `MINISMTP_SERVER`, else this machine.
     #[arg(
         long,
         value_name = "HOST:PORT",

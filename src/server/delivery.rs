@@ -28,6 +28,9 @@ use super::{aside, processors};
 
 /// More than the name of a message mostly takes.
 const ID_OCTETS: usize = 32;
+/// In how many batches the messages are stored of sessions that all send one after the other: while one
+/// is stored, the next is taken. All in one would have everybody wait for everybody.
+const BATCHES: usize = 8;
 /// A message that is stored for each recipient by itself is stored for so many at once.
 const COPIES_MAX: usize = 50;
 
@@ -61,6 +64,8 @@ pub struct Office {
     log: Log,
     door: Door,
     messages: AtomicU64,
+    /// Messages that are appended and not committed.
+    appended: AtomicUsize,
     /// How many sessions there are, of all protocols.
     present: AtomicUsize,
     /// A client may run at the same time as we.
@@ -87,6 +92,7 @@ impl Office {
             outcomes: OnceLock::new(),
             log,
             messages: AtomicU64::new(0),
+            appended: AtomicUsize::new(0),
             present: AtomicUsize::new(0),
             has_several_processors: processors() > 1,
         }
@@ -183,13 +189,15 @@ impl Office {
     }
 
     async fn commit(&self) {
-        let is_alone = self.is_alone();
-        if !is_alone {
+        let present = self.present.load(Ordering::Relaxed);
+        let appended = self.appended.fetch_add(1, Ordering::Relaxed) + 1;
+        if present > 1 && appended * BATCHES < present {
             // Whoever else is ready now gets stored with the same sync: the runtime comes back here
             // once it has nothing else to do.
             tokio::task::yield_now().await;
         }
-        self.store.commit(is_alone);
+        self.appended.store(0, Ordering::Relaxed);
+        self.store.commit(present == 1);
     }
 
     /// The host's own postmaster, for whom it takes mail whatever its domains are (RFC 5321 §4.5.1).

@@ -37,6 +37,11 @@ mod turns;
 use delivery::{Office, Policy};
 use limits::{ACCEPT_PAUSE, CLOSE_TIME_MIN, Full, Places, STOP_TIMEOUT, TURN_AWAY_TIMEOUT};
 
+/// How many sessions may have their turn until the system is asked who else is ready.
+const TURNS_UNTIL_EVENTS: u32 = 16;
+/// How many may until what other threads have done is looked at.
+const TURNS_UNTIL_OUTCOMES: u32 = 8;
+
 /// What is spoken at a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
@@ -204,6 +209,8 @@ impl Sockets {
 pub fn runtime() -> io::Result<Runtime> {
     Builder::new_current_thread()
         .enable_all()
+        .event_interval(TURNS_UNTIL_EVENTS)
+        .global_queue_interval(TURNS_UNTIL_OUTCOMES)
         .thread_name("work")
         .build()
 }

@@ -76,6 +76,8 @@ impl Owner {
                 self.piece(dice)
             }
             Question::ReadOn => self.piece(dice),
+            // The person remembers numbers, which looking again would change.
+            Question::Reopen => Answer::TryLater,
             Question::Remove(number) => {
                 self.removed.push(number);
                 Answer::Accept
