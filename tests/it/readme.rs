@@ -496,7 +496,8 @@ fn by_session(lines: &[String]) -> BTreeMap<String, Vec<String>> {
         let (first, second) = (words.next().unwrap_or_default(), words.next());
         let session = second.filter(|word| word.starts_with("session="));
         // What the server prints, and what it logs outside of sessions.
-        let other = if first == "listening" { "" } else { "log" };
+        let is_printed = ["listening", "certificate"].contains(&first);
+        let other = if is_printed { "" } else { "log" };
         let lines = sessions.entry(session.unwrap_or(other).to_owned());
         lines.or_default().push(line.clone());
     }
