@@ -520,7 +520,7 @@ fn share_handles(asked: Option<usize>, log: &Log) -> (usize, Handles) {
     let of_store = Handles {
         mailboxes: (handles / 4).clamp(1, MAILBOXES_MAX),
         spools: (handles / 8).clamp(1, SPOOLS_MAX),
-        readers: (handles / 8).clamp(READER_FILES, READERS_MAX * READER_FILES),
+        readers: (handles / 4).clamp(READER_FILES, READERS_MAX * READER_FILES),
     };
     let files = of_store.mailboxes + of_store.spools + of_store.readers;
     let connections = wanted.min(handles.saturating_sub(files)).max(1);

@@ -1057,7 +1057,7 @@ fn fewer_connections_than_there_should_be_are_told_of() {
     let sandbox = Sandbox::lab();
     let log = sandbox.serve_under("ulimit -n 100").terminate().log;
     assert!(
-        log.contains("26 at once is all the connections there can be, not 10000"),
+        log.contains("20 at once is all the connections there can be, not 10000"),
         "{log}"
     );
 }
