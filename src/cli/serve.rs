@@ -518,9 +518,9 @@ fn share_handles(asked: Option<usize>, log: &Log) -> (usize, Handles) {
     let others = OTHER_FILES.min(handles / 2);
     let handles = usize::try_from(handles - others).unwrap_or(usize::MAX);
     let of_store = Handles {
-        mailboxes: (handles / 4).clamp(1, MAILBOXES_MAX),
-        spools: (handles / 8).clamp(1, SPOOLS_MAX),
-        readers: (handles / 4).clamp(READER_FILES, READERS_MAX * READER_FILES),
+        mailboxes: (handles / 8).clamp(1, MAILBOXES_MAX),
+        spools: (handles / 16).clamp(1, SPOOLS_MAX),
+        readers: (handles / 6).clamp(READER_FILES, READERS_MAX * READER_FILES),
     };
     let files = of_store.mailboxes + of_store.spools + of_store.readers;
     let connections = wanted.min(handles.saturating_sub(files)).max(1);

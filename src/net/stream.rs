@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, recv};
+use rustix::net::{RecvFlags, SendFlags, recv, send};
 use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
@@ -185,6 +185,14 @@ impl Stream {
             }
         }
         Ok(())
+    }
+
+    /// Says something to a peer that is new, as far as it goes at once.
+    pub fn say(&self, octets: &[u8]) {
+        // Not by the runtime, which does not know yet that it can be written to; nobody is here to hear
+        // what becomes of it.
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        send(&self.socket, octets, flags).unwrap_or_default();
     }
 
     /// Ends the connection so that the peer gets what was written last: closing with unread

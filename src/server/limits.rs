@@ -19,7 +19,7 @@ pub(super) const CLOSE_TIME_MIN: Duration = Duration::from_secs(1);
 pub(super) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long it may take to tell a connection that there are too many.
 pub(super) const TURN_AWAY_TIMEOUT: Duration = Duration::from_secs(5);
-/// Connections that are being told so at once; others are only closed.
+/// Connections that are seen out at once; others are told too, and closed.
 const TURNED_AWAY_MAX: usize = 256;
 /// Of how many places sessions of POP3 that have not logged in may take one.
 const LOGIN_SHARE: usize = 2;

@@ -514,9 +514,6 @@ fn turn_away(
             Full::Address => "too many connections from this address",
         },
     );
-    let Some(outside) = shared.places.take_outside() else {
-        return;
-    };
     let mut words = Vec::new();
     match (protocol, full) {
         // It would have to be said under TLS, which costs more than who is turned away is worth.
@@ -532,6 +529,10 @@ fn turn_away(
             smtp::reply::Reply::TOO_MANY_FROM_ADDRESS.encode(&mut words);
         }
     }
+    let Some(outside) = shared.places.take_outside() else {
+        // Too many to see each of them out.
+        return stream.say(&words);
+    };
     tokio::spawn(async move {
         let deadline = Instant::now() + TURN_AWAY_TIMEOUT;
         if stream.write(&words, deadline).await.is_ok() {

@@ -1057,9 +1057,21 @@ fn fewer_connections_than_there_should_be_are_told_of() {
     let sandbox = Sandbox::lab();
     let log = sandbox.serve_under("ulimit -n 100").terminate().log;
     assert!(
-        log.contains("20 at once is all the connections there can be, not 10000"),
+        log.contains("33 at once is all the connections there can be, not 10000"),
         "{log}"
     );
+}
+
+/// Also when there are more of them than are seen out at once.
+#[test]
+fn everybody_who_is_turned_away_is_told() {
+    let sandbox = Sandbox::lab();
+    let server = sandbox.serve(&["--max-connections", "1"]);
+    let _inside = server.hello();
+    let mut outside: Vec<Smtp> = (0..300).map(|_| Smtp::connect(server.address())).collect();
+    for smtp in &mut outside {
+        smtp.expect("421 4.3.2");
+    }
 }
 
 /// More large messages at once than there are files for: the small ones and their readers have theirs.
