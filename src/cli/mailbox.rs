@@ -1,7 +1,7 @@
 //! `minismtp mailbox`: list, show and delete mail, with or without a running server.
 
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -169,8 +169,9 @@ pub(super) fn run(args: &Args, global: &Global, out: &mut Output) -> Result<(), 
     }
 }
 
-/// Users and their mail; `None` where there is no root yet.
+/// Users and their mail.
 struct Root {
+    /// `None` where there is no root yet.
     opened: Option<(CredentialsFile, FileStore)>,
     path: PathBuf,
 }
@@ -202,11 +203,20 @@ impl Root {
         if let Some(user) = credentials.find(name.as_str())? {
             return Ok((store, user));
         }
-        let orphan = store
-            .users()?
-            .into_iter()
-            .find(|user| user.is(name.as_str()));
+        let orphan = mailbox_name(store, name)?;
         Ok((store, orphan.ok_or_else(no_such_user)?))
+    }
+
+    fn warn_of_torn(&self, mailbox: &dyn Mailbox, user: &UserName, out: &mut Output) {
+        let octets = mailbox.torn_octets();
+        if octets > 0 {
+            let file = self.path.join(mailbox_path(user.as_str()));
+            out.warning(format_args!(
+                "the last {octets} octets of `{}` are left out: no line with only a full stop ends \
+                 them",
+                file.display()
+            ));
+        }
     }
 
     fn list_users(&self, json: bool, out: &mut Output) -> Result<(), Failure> {
@@ -253,7 +263,7 @@ impl Root {
     fn list(&self, name: &UserName, json: bool, out: &mut Output) -> Result<(), Failure> {
         let (store, user) = self.user(name)?;
         let mailbox = store.open(&user)?;
-        warn_of_torn(&*mailbox, &self.path.join(mailbox_path(user.as_str())), out);
+        self.warn_of_torn(&*mailbox, &user, out);
         let count = mailbox.count();
         let width = count.to_string().len();
         let mut lines = Vec::new();
@@ -292,7 +302,7 @@ impl Root {
     fn show(&self, args: &ShowArgs, out: &mut Output) -> Result<(), Failure> {
         let (store, user) = self.user(&args.name)?;
         let mailbox = store.open(&user)?;
-        warn_of_torn(&*mailbox, &self.path.join(mailbox_path(user.as_str())), out);
+        self.warn_of_torn(&*mailbox, &user, out);
         let (first, last) = match &args.which {
             None => (1, mailbox.count()),
             Some(which) => which.bounds(&*mailbox)?,
@@ -351,6 +361,15 @@ impl Root {
     }
 }
 
+/// The name under which there is mail of who has this name, or had it; `None` where there is none.
+pub(super) fn mailbox_name(
+    store: &FileStore,
+    name: &UserName,
+) -> Result<Option<UserName>, Failure> {
+    let mut names = store.users()?.into_iter();
+    Ok(names.find(|found| found.is(name.as_str())))
+}
+
 /// Keeps mail clients out. One that has the mailbox open counts on its numbers.
 pub(super) fn maildrop_lock(store: &FileStore, user: &UserName) -> Result<Box<dyn Lock>, Failure> {
     store.lock(user)?.ok_or_else(|| {
@@ -370,16 +389,6 @@ fn summary_json(number: usize, record: &Record) -> Value {
         "to": record.to,
         "subject": record.subject,
     })
-}
-
-fn warn_of_torn(mailbox: &dyn Mailbox, file: &Path, out: &mut Output) {
-    let octets = mailbox.torn_octets();
-    if octets > 0 {
-        out.warning(format_args!(
-            "the last {octets} octets of `{}` are left out: no line with only a full stop ends them",
-            file.display()
-        ));
-    }
 }
 
 fn no_such_message(number: usize, count: usize) -> Failure {

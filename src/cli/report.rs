@@ -406,6 +406,13 @@ pub(super) mod tests {
         }
     }
 
+    #[test]
+    fn a_message_cannot_play_with_the_terminal() {
+        let mut octets = "a\tb\n\x1b[2Jc\x07é\r\n".as_bytes().to_vec();
+        disarm(&mut octets);
+        assert_eq!(String::from_utf8(octets).unwrap(), "a\tb\n?[2Jc?é?\n");
+    }
+
     fn tell_all(out: &mut Output) {
         out.result("Andrew").unwrap();
         out.done("added").unwrap();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use clap::Subcommand;
 
-use super::mailbox::maildrop_lock;
+use super::mailbox::{mailbox_name, maildrop_lock};
 use super::password::Source;
 use super::report::{ExitStatus, Failure, Output};
 use super::{Global, root::Root};
@@ -247,8 +247,7 @@ fn left_mail(
         return Ok(None);
     };
     let store = FileStore::visit(disk, out.reporter());
-    let mut names = store.users()?.into_iter();
-    let found = names.find(|found| found.is(name.as_str()));
+    let found = mailbox_name(&store, name)?;
     Ok(found.map(|name| (store, name)))
 }
 

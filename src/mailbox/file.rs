@@ -361,7 +361,7 @@ impl FileStore {
         if cut + behind + removed_octets != table.end()? {
             // What the index does not have must not go with the rest.
             table::remove(disk, directory)?;
-            return Err(io::Error::new(io::ErrorKind::InvalidData, table::DAMAGED));
+            return Err(table::damaged());
         }
         let prepare = || removed.prepare(disk, directory, cut + behind);
         // Who reads keeps what is there.

@@ -42,8 +42,6 @@ const HASH: std::ops::Range<usize> = 24..40;
 const CRC: usize = 44;
 /// The bit of a copy number that says that the record is a full one.
 const FULL: u32 = 1 << 31;
-/// What is told where an index cannot be read; [`remove`] has been called, or is, by then.
-pub(super) const DAMAGED: &str = "its index was damaged; try again, it is made anew";
 /// How many records are looked at to see whether they still are where the index has them.
 const SAMPLES: usize = 64;
 /// How many entries are read at once.
@@ -386,7 +384,7 @@ impl Stored {
         let entry = self.read(at / BLOCK_ENTRIES, |block| {
             decode(&block[at % BLOCK_ENTRIES * ENTRY_OCTETS..][..ENTRY_OCTETS])
         })?;
-        entry.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, DAMAGED))
+        entry.ok_or_else(damaged)
     }
 
     /// The entries with this hash.
@@ -507,6 +505,14 @@ pub fn refresh(disk: &dyn Disk, mailbox: &Path, octets: u64) {
 fn indexed(disk: &dyn Disk, directory: &Path) -> Option<u64> {
     let file = disk.open(&path(directory), Open::Read).ok()?;
     Some(Header::read(&*file)?.indexed)
+}
+
+/// What is told of an index that has to be removed before anybody tries again.
+pub(super) fn damaged() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::InvalidData,
+        "its index was damaged; try again, it is made anew",
+    )
 }
 
 /// Removes an index that is not to be believed.

@@ -115,7 +115,6 @@ impl Maildrop {
         self.passed = number.saturating_sub(1);
     }
 
-    /// READM has shown this message, all of it.
     /// Takes the sizes of the messages that there are now: those that are left, numbered anew, and what
     /// has come behind them. Gives the first of these, as [`Maildrop::advance`] does.
     pub(super) fn renew(&mut self, octets: &[u64]) -> Option<usize> {
@@ -128,6 +127,7 @@ impl Maildrop {
         self.advance()
     }
 
+    /// READM has shown this message, all of it.
     pub(super) fn has_shown(&mut self, number: usize) {
         self.shown = Some(number);
     }

@@ -178,18 +178,17 @@ impl Office {
         }
     }
 
-    /// Whether there is one session only.
-    fn is_alone(&self) -> bool {
-        self.present.load(Ordering::Relaxed) == 1
+    fn present(&self) -> usize {
+        self.present.load(Ordering::Relaxed)
     }
 
     /// Whether a client may be waited for without sleeping.
     pub(super) fn may_spin(&self) -> bool {
-        self.has_several_processors && self.is_alone()
+        self.has_several_processors && self.present() == 1
     }
 
     async fn commit(&self) {
-        let present = self.present.load(Ordering::Relaxed);
+        let present = self.present();
         let appended = self.appended.fetch_add(1, Ordering::Relaxed) + 1;
         if present > 1 && appended * BATCHES < present {
             // Whoever else is ready now gets stored with the same sync: the runtime comes back here
