@@ -26,6 +26,8 @@ pub struct Address {
     text: Arc<str>,
     /// Where that `@` is.
     at: usize,
+    /// It is written without quotes.
+    is_plain: bool,
 }
 
 impl Address {
@@ -82,7 +84,7 @@ impl Address {
     #[must_use]
     pub fn is_written(&self, text: &str) -> bool {
         // As it mostly is written, it need not be parsed.
-        (*self.text == *text && is_dot_string(self.local_part()))
+        (self.is_plain && *self.text == *text)
             || Self::parse(text).is_ok_and(|other| self.is_same_mailbox(&other))
     }
 }
@@ -97,7 +99,7 @@ impl std::str::FromStr for Address {
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if is_dot_string(self.local_part()) {
+        if self.is_plain {
             return f.write_str(&self.text);
         }
         f.write_str("\"")?;
@@ -109,6 +111,17 @@ impl fmt::Display for Address {
         }
         f.write_str("\"@")?;
         f.write_str(self.domain())
+    }
+}
+
+/// The address as it is written.
+impl From<&Address> for Arc<str> {
+    fn from(address: &Address) -> Self {
+        if address.is_plain {
+            Self::clone(&address.text)
+        } else {
+            address.to_string().into()
+        }
     }
 }
 
@@ -294,11 +307,14 @@ fn mailbox(text: &str) -> Result<(Address, &str), AddressError> {
     if domain.len() > DOMAIN_OCTETS_MAX {
         return Err(AddressError::DomainTooLong);
     }
-    let text = match local_part {
-        Cow::Borrowed(_) => text[..text.len() - rest.len()].into(),
-        Cow::Owned(unquoted) => format!("{unquoted}@{domain}").into(),
+    let (text, is_plain) = match local_part {
+        Cow::Borrowed(_) => (text[..text.len() - rest.len()].into(), true),
+        Cow::Owned(unquoted) => {
+            let is_plain = is_dot_string(&unquoted);
+            (format!("{unquoted}@{domain}").into(), is_plain)
+        }
     };
-    Ok((Address { text, at }, rest))
+    Ok((Address { text, at, is_plain }, rest))
 }
 
 // Local-part = Dot-string / Quoted-string ; Dot-string = Atom *("." Atom)
@@ -307,11 +323,8 @@ fn local_part(text: &str) -> Result<(Cow<'_, str>, &str), AddressError> {
         let (value, rest) = quoted_string(quoted)?;
         return Ok((value.into(), rest));
     }
-    let end = text
-        .find(|c| c != '.' && !is_atext(c))
-        .unwrap_or(text.len());
-    let (word, rest) = text.split_at(end);
-    if is_dot_string(word) {
+    let (word, rest) = text.split_at(prefix(text, |c| c == '.' || is_atext(c)));
+    if are_parts(word, is_in_atom) {
         Ok((word.into(), rest))
     } else {
         Err(AddressError::LocalPart)
@@ -338,22 +351,68 @@ fn quoted_string(text: &str) -> Result<(String, &str), AddressError> {
 }
 
 fn is_dot_string(text: &str) -> bool {
-    let mut is_in_atom = false;
-    for c in text.chars() {
-        match c {
-            '.' if !is_in_atom => return false,
-            '.' => is_in_atom = false,
-            c if is_atext(c) => is_in_atom = true,
-            _ => return false,
+    prefix(text, |c| c == '.' || is_atext(c)) == text.len() && are_parts(text, is_in_atom)
+}
+
+/// Whether each part of a text, between its full stops, begins and ends with such an octet.
+fn are_parts(text: &str, may_end: impl Fn(u8) -> bool) -> bool {
+    let mut last = b'.';
+    for &octet in text.as_bytes() {
+        if last == b'.' && !may_end(octet) || octet == b'.' && !may_end(last) {
+            return false;
         }
+        last = octet;
     }
-    is_in_atom
+    may_end(last)
+}
+
+/// How many octets at the start of a text are such characters.
+fn prefix(text: &str, is_one: impl Fn(char) -> bool) -> usize {
+    let mut at = 0;
+    while let Some(&octet) = text.as_bytes().get(at) {
+        // Nearly all are ASCII, and need not be decoded.
+        let c = match octet {
+            0..128 => char::from(octet),
+            _ => text[at..].chars().next().unwrap_or_default(),
+        };
+        if !is_one(c) {
+            break;
+        }
+        at += c.len_utf8();
+    }
+    at
+}
+
+/// The ASCII characters in a text, a bit each.
+const fn bits(text: &[u8]) -> u128 {
+    let mut bits = 0;
+    let mut at = 0;
+    while at < text.len() {
+        bits |= 1 << text[at];
+        at += 1;
+    }
+    bits
+}
+
+const LET_DIG: u128 = bits(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789");
+const ATEXT: u128 = LET_DIG | bits(b"!#$%&'*+-/=?^_`{|}~");
+
+/// Whether a character is in this set, or is beyond ASCII and visible.
+fn is_in(set: u128, c: char) -> bool {
+    if c.is_ascii() {
+        set >> u32::from(c) & 1 == 1
+    } else {
+        !c.is_control() && !c.is_whitespace()
+    }
+}
+
+/// Of what a dot-string may hold.
+fn is_in_atom(octet: u8) -> bool {
+    octet != b'.'
 }
 
 fn is_atext(c: char) -> bool {
-    c.is_ascii_alphanumeric()
-        || matches!(c, '!' | '#'..='\'' | '*' | '+' | '-' | '/' | '=' | '?' | '^'..='`' | '{'..='~')
-        || (!c.is_ascii() && !c.is_control() && !c.is_whitespace())
+    is_in(ATEXT, c)
 }
 
 // Domain = sub-domain *("." sub-domain) ; sub-domain = Let-dig [Ldh-str]
@@ -361,12 +420,8 @@ fn domain(text: &str) -> Result<(&str, &str), AddressError> {
     if text.starts_with('[') {
         return address_literal(text);
     }
-    let end = text
-        .find(|c| !matches!(c, '.' | '-') && !is_let_dig(c))
-        .unwrap_or(text.len());
-    let (name, rest) = text.split_at(end);
-    let is_sub_domain = |label: &str| label.starts_with(is_let_dig) && label.ends_with(is_let_dig);
-    if name.split('.').all(is_sub_domain) {
+    let (name, rest) = text.split_at(prefix(text, |c| matches!(c, '.' | '-') || is_let_dig(c)));
+    if are_parts(name, |octet| !matches!(octet, b'.' | b'-')) {
         Ok((name, rest))
     } else {
         Err(AddressError::Domain)
@@ -374,7 +429,7 @@ fn domain(text: &str) -> Result<(&str, &str), AddressError> {
 }
 
 fn is_let_dig(c: char) -> bool {
-    c.is_ascii_alphanumeric() || (!c.is_ascii() && !c.is_control() && !c.is_whitespace())
+    is_in(LET_DIG, c)
 }
 
 // address-literal = "[" ( IPv4 / "IPv6:" IPv6-addr / Standardized-tag ":" 1*dcontent ) "]"
@@ -448,6 +503,10 @@ mod tests {
                 "<a@[IPv6:1:2:3:4:5:6:1.2.3.4]>",
             ),
             ("<a+b/c=d@e>", "<a+b/c=d@e>"),
+            (
+                "<!#$%&'*+-/=?^_`{|}~@a--b.c-d>",
+                "<!#$%&'*+-/=?^_`{|}~@a--b.c-d>",
+            ),
             ("<\"joe\"@d>", "<joe@d>"),
             ("<\"j\\oe\"@d>", "<joe@d>"),
             ("<\"\"@d>", "<\"\"@d>"),
@@ -481,6 +540,13 @@ mod tests {
             "<@b>",
             "<a@-b>",
             "<a@b_c>",
+            "<a@b-.c>",
+            "<a@b.-c>",
+            "<a@b..c>",
+            "<a@.b>",
+            "<a@b->",
+            "<a\u{85}b@c>",
+            "<a@b\u{a0}c>",
             "<a@b.>",
             "<a@[300.1.1.1]>",
             "<a@[256.1.1.1]>",

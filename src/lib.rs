@@ -25,16 +25,18 @@
 //! main.rs         arguments in, exit code out                                          [cli]
 //! address.rs      Address, ReversePath, ForwardPath: parse and Display                    []
 //! clock.rs        the wall clock, for what people read                                    []
+//! digits.rs       numbers as text, for what every message has                             []
 //! user.rs         UserName: one word, safe as a directory name                            []
 //! secret.rs       Secret: prints as <redacted>                                            []
 //! sasl/           SCRAM-SHA-256, PLAIN and LOGIN as steps                           [secret]
 //! disk.rs         the one place that writes files: the real one, and its twin in memory
 //!                 that loses, tears and refuses on demand                                 []
-//! maillog.rs      one typed function and one line for each event      [address clock user]
+//! maillog.rs      one typed function and one line for each event
+//!                                                             [address clock digits user]
 //!
 //! wire/           Machine and Step, lines, the lone full stop                             []
 //! message/        header fields, trace fields, envelope, draft (what a person types)
-//!                                                                           [address wire]
+//!                                                                    [address digits wire]
 //! smtp/           the engines: Session (server), Submission (client), and what both speak:
 //!                 Command, Reply, Extensions, limits
 //!                                                [address message sasl secret user wire]
@@ -76,6 +78,7 @@ pub mod cli;
 pub mod client;
 pub mod clock;
 pub mod credentials;
+mod digits;
 pub mod disk;
 pub mod mailbox;
 pub mod maillog;

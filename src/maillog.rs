@@ -14,6 +14,7 @@ use chrono::SecondsFormat;
 
 use crate::address::ReversePath;
 use crate::clock;
+use crate::digits::push_number;
 use crate::user::UserName;
 
 /// How long the last lines may take.
@@ -143,49 +144,49 @@ impl Log {
 
     /// Something that somebody has to look at.
     pub fn warning(&self, what: &str) {
-        self.line(Level::Warning, format_args!("warning {}", Value(what)));
+        self.line(Level::Warning, |line| line.word("warning").value(what));
     }
 
     /// The server begins, with this mail root.
     pub fn serving(&self, root: &dyn fmt::Display) {
-        let root = Value(root);
-        self.line(Level::Mail, format_args!("serving root={root}"));
+        self.line(Level::Mail, |line| line.word("serving").field("root", root));
     }
 
     /// The server takes connections.
     pub fn listening(&self, protocol: &str, address: &dyn fmt::Display) {
-        let address = Value(address);
-        self.line(
-            Level::Mail,
-            format_args!("listening protocol={protocol} address={address}"),
-        );
+        self.line(Level::Mail, |line| {
+            line.word("listening")
+                .field("protocol", protocol)
+                .field("address", address)
+        });
     }
 
     /// Another certificate is shown from now on.
     pub fn certificate(&self, fingerprint: &dyn fmt::Display) {
-        self.line(
-            Level::Mail,
-            format_args!("certificate sha256={fingerprint}"),
-        );
+        self.line(Level::Mail, |line| {
+            line.word("certificate").field("sha256", fingerprint)
+        });
     }
 
     /// The server was told to stop.
     pub fn stopping(&self, sessions: usize) {
-        self.line(Level::Mail, format_args!("stopping sessions={sessions}"));
+        self.line(Level::Mail, |line| {
+            line.word("stopping").field("sessions", sessions)
+        });
     }
 
     /// The server has ended.
     pub fn stopped(&self) {
-        self.line(Level::Mail, format_args!("stopped"));
+        self.line(Level::Mail, |line| line.word("stopped"));
     }
 
     /// A connection was turned away, and why.
     pub fn turned_away(&self, peer: SocketAddr, reason: &str) {
-        let reason = Value(reason);
-        self.line(
-            Level::Mail,
-            format_args!("turned-away peer={peer} reason={reason}"),
-        );
+        self.line(Level::Mail, |line| {
+            line.word("turned-away")
+                .field("peer", peer)
+                .field("reason", reason)
+        });
     }
 
     /// Writes what is waiting, and nothing after it.
@@ -201,11 +202,7 @@ impl Log {
         drop(closed);
     }
 
-    fn line(&self, level: Level, what: fmt::Arguments<'_>) {
-        self.line_of(None, level, what);
-    }
-
-    fn line_of(&self, session: Option<u64>, level: Level, what: fmt::Arguments<'_>) {
+    fn line(&self, level: Level, write: impl FnOnce(Line<'_>) -> Line<'_>) {
         if level > self.level {
             return;
         }
@@ -220,14 +217,7 @@ impl Log {
         let is_first = waiting.lines.is_empty();
         let Waiting { lines, time, .. } = &mut *waiting;
         lines.push_str(time.now());
-        let written = match session {
-            Some(session) => write!(lines, " session={session} "),
-            None => lines.write_char(' '),
-        };
-        // Writing to a string cannot fail.
-        written
-            .and_then(|()| lines.write_fmt(what))
-            .unwrap_or_default();
+        write(Line(lines));
         lines.push('\n');
         drop(waiting);
         if is_first {
@@ -239,187 +229,223 @@ impl Log {
 impl SessionLog {
     /// A client connected.
     pub fn connected(&self, peer: SocketAddr) {
-        self.line(Level::Mail, format_args!("connected peer={peer}"));
+        self.line(Level::Mail, |line| {
+            line.word("connected").field("peer", peer)
+        });
     }
 
     /// The connection is under TLS of this version.
     pub fn secured(&self, version: &str) {
-        self.line(Level::Mail, format_args!("secured tls={version}"));
+        self.line(Level::Mail, |line| {
+            line.word("secured").field("tls", version)
+        });
     }
 
     /// A command came.
     pub fn command(&self, command: &dyn fmt::Display) {
-        self.line(Level::Dialog, format_args!("command {}", Value(command)));
+        self.line(Level::Dialog, |line| line.word("command").value(command));
     }
 
     /// A reply was given that is not a refusal.
     pub fn reply(&self, reply: &dyn fmt::Display) {
-        self.line(Level::Dialog, format_args!("reply {}", Value(reply)));
+        self.line(Level::Dialog, |line| line.word("reply").value(reply));
     }
 
     /// A command was refused.
     pub fn refused(&self, command: &str, reply: &dyn fmt::Display) {
-        let (command, reply) = (Value(command), Value(reply));
-        self.line(
-            Level::Mail,
-            format_args!("refused command={command} reply={reply}"),
-        );
+        self.line(Level::Mail, |line| {
+            line.word("refused")
+                .field("command", command)
+                .field("reply", reply)
+        });
     }
 
     /// Somebody logged in.
     pub fn logged_in(&self, user: &UserName) {
-        self.line(
-            Level::Mail,
-            format_args!("logged-in user={}", Value(user.as_str())),
-        );
+        self.line(Level::Mail, |line| {
+            line.word("logged-in").field("user", user)
+        });
     }
 
     /// Somebody gave a wrong name or password.
     pub fn login_failed(&self, user: &str, peer: SocketAddr) {
-        self.line(
-            Level::Mail,
-            format_args!("login-failed user={} peer={peer}", Value(user)),
-        );
+        self.line(Level::Mail, |line| {
+            line.word("login-failed")
+                .field("user", user)
+                .field("peer", peer)
+        });
     }
 
     /// A mailbox was opened.
     pub fn opened(&self, user: &UserName, messages: usize) {
-        let user = Value(user.as_str());
-        self.line(
-            Level::Mail,
-            format_args!("opened user={user} messages={messages}"),
-        );
+        self.line(Level::Mail, |line| {
+            line.word("opened")
+                .field("user", user)
+                .field("messages", messages)
+        });
     }
 
     /// Messages were removed from a mailbox.
     pub fn removed(&self, user: &UserName, messages: usize) {
-        let user = Value(user.as_str());
-        self.line(
-            Level::Mail,
-            format_args!("removed user={user} messages={messages}"),
-        );
+        self.line(Level::Mail, |line| {
+            line.word("removed")
+                .field("user", user)
+                .field("messages", messages)
+        });
     }
 
     /// A user was added over the wire.
     pub fn user_added(&self, user: &UserName) {
-        let user = Value(user.as_str());
-        self.line(Level::Mail, format_args!("user-added user={user}"));
+        self.line(Level::Mail, |line| {
+            line.word("user-added").field("user", user)
+        });
     }
 
     /// A message is stored.
-    pub fn delivered(&self, id: &str, from: &ReversePath, users: &[UserName], octets: u64) {
-        let (from, to) = (Value(from), Value(Names(users)));
-        self.line(
-            Level::Mail,
-            format_args!("delivered id={id} from={from} to={to} octets={octets}"),
-        );
-    }
-
-    /// A message is not stored, and why.
-    pub fn not_delivered(
+    pub fn delivered<'a>(
         &self,
         id: &str,
         from: &ReversePath,
-        users: &[UserName],
+        users: impl Iterator<Item = &'a UserName>,
+        octets: u64,
+    ) {
+        self.line(Level::Mail, |line| {
+            line.word("delivered")
+                .field("id", id)
+                .field("from", from)
+                .list("to", users)
+                .number("octets", octets)
+        });
+    }
+
+    /// A message is not stored, and why.
+    pub fn not_delivered<'a>(
+        &self,
+        id: &str,
+        from: &ReversePath,
+        users: impl Iterator<Item = &'a UserName>,
         reason: &dyn fmt::Display,
     ) {
-        let (from, to, reason) = (Value(from), Value(Names(users)), Value(reason));
-        self.line(
-            Level::Warning,
-            format_args!("not-delivered id={id} from={from} to={to} reason={reason}"),
-        );
+        self.line(Level::Warning, |line| {
+            line.word("not-delivered")
+                .field("id", id)
+                .field("from", from)
+                .list("to", users)
+                .field("reason", reason)
+        });
     }
 
     /// Something failed in this session that somebody has to look at.
     pub fn failed(&self, what: &str, reason: &dyn fmt::Display) {
-        self.line(
-            Level::Warning,
-            format_args!("failed what={what} reason={}", Value(reason)),
-        );
+        self.line(Level::Warning, |line| {
+            line.word("failed")
+                .field("what", what)
+                .field("reason", reason)
+        });
     }
 
     /// The session ended.
     pub fn closed(&self, error: Option<&std::io::Error>) {
-        match error {
-            None => self.line(Level::Mail, format_args!("closed")),
-            Some(error) => {
-                self.line(Level::Mail, format_args!("closed error={}", Value(error)));
+        self.line(Level::Mail, |line| {
+            let line = line.word("closed");
+            match error {
+                None => line,
+                Some(error) => line.field("error", error),
             }
+        });
+    }
+
+    fn line(&self, level: Level, write: impl FnOnce(Line<'_>) -> Line<'_>) {
+        self.log
+            .line(level, |line| write(line.number("session", self.session)));
+    }
+}
+
+/// A line that is being written.
+struct Line<'a>(&'a mut String);
+
+impl Line<'_> {
+    fn word(self, word: &str) -> Self {
+        self.0.push(' ');
+        self.0.push_str(word);
+        self
+    }
+
+    fn name(self, name: &str) -> Self {
+        let line = self.word(name);
+        line.0.push('=');
+        line
+    }
+
+    fn field(self, name: &str, value: impl fmt::Display) -> Self {
+        self.name(name).put(value)
+    }
+
+    fn number(self, name: &str, value: u64) -> Self {
+        let line = self.name(name);
+        push_number::<10>(line.0, value);
+        line
+    }
+
+    fn value(self, value: impl fmt::Display) -> Self {
+        self.0.push(' ');
+        self.put(value)
+    }
+
+    /// Names with commas between them.
+    fn list<'a>(self, name: &str, users: impl Iterator<Item = &'a UserName>) -> Self {
+        let line = self.name(name);
+        let start = line.0.len();
+        for user in users {
+            if line.0.len() > start {
+                line.0.push(',');
+            }
+            line.0.push_str(user.as_str());
         }
+        line.quoted_from(start)
     }
 
-    fn line(&self, level: Level, what: fmt::Arguments<'_>) {
-        self.log.line_of(Some(self.session), level, what);
+    /// Writes a value.
+    fn put(self, value: impl fmt::Display) -> Self {
+        let start = self.0.len();
+        // Writing to a string cannot fail.
+        write!(self.0, "{value}").unwrap_or_default();
+        self.quoted_from(start)
     }
-}
 
-/// A value on one line: quoted where it has to be. It is written twice, while nobody else can write to
-/// the log, and must be the same each time.
-struct Value<T>(T);
-
-impl<T: fmt::Display> fmt::Display for Value<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut look = Look::default();
-        write!(look, "{}", self.0)?;
-        if look.octets > 0 && !look.needs_quotes {
-            return self.0.fmt(f);
+    /// Quotes what was written last, where it has to be.
+    fn quoted_from(self, start: usize) -> Self {
+        if is_word(&self.0[start..]) {
+            return self;
         }
-        f.write_char('"')?;
-        write!(Quoted(&mut *f), "{}", self.0)?;
-        f.write_char('"')
+        let value = self.0.split_off(start);
+        self.quote(&value)
     }
-}
 
-/// Looks whether a text has to be quoted.
-#[derive(Default)]
-struct Look {
-    octets: usize,
-    needs_quotes: bool,
-}
-
-impl fmt::Write for Look {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        let is_word = |c: char| match c {
-            '"' => false,
-            '!'..='~' => true,
-            c => !c.is_whitespace() && !c.is_control(),
-        };
-        self.octets += text.len();
-        self.needs_quotes |= !text.chars().all(is_word);
-        Ok(())
-    }
-}
-
-/// Writes what stands between quotes.
-struct Quoted<'a, 'f>(&'a mut fmt::Formatter<'f>);
-
-impl fmt::Write for Quoted<'_, '_> {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        for c in text.chars() {
+    fn quote(self, value: &str) -> Self {
+        let line = &mut *self.0;
+        line.push('"');
+        for c in value.chars() {
             match c {
-                '"' | '\\' => write!(self.0, "\\{c}")?,
-                '\n' => self.0.write_str("\\n")?,
-                c if c.is_control() => self.0.write_char('?')?,
-                c => self.0.write_char(c)?,
+                '"' | '\\' => line.extend(['\\', c]),
+                '\n' => line.push_str("\\n"),
+                c if c.is_control() => line.push('?'),
+                c => line.push(c),
             }
         }
-        Ok(())
+        line.push('"');
+        self
     }
 }
 
-/// Names with commas between them.
-struct Names<'a>(&'a [UserName]);
-
-impl fmt::Display for Names<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (at, name) in self.0.iter().enumerate() {
-            if at > 0 {
-                f.write_char(',')?;
-            }
-            f.write_str(name.as_str())?;
-        }
-        Ok(())
-    }
+/// Whether a value can do without quotes.
+fn is_word(value: &str) -> bool {
+    // All of them are looked at, which takes less than to ask after each.
+    let is_plain = value.bytes().fold(true, |is_plain, octet| {
+        is_plain & octet.is_ascii_graphic() & (octet != b'"')
+    });
+    let is_in_word = |c: char| c != '"' && !c.is_whitespace() && !c.is_control();
+    !value.is_empty() && (is_plain || value.chars().all(is_in_word))
 }
 
 fn write_all(log: &Inner, mut out: Box<dyn Write + Send>) {
@@ -487,7 +513,7 @@ mod tests {
         let users = ["ann", "bob"].map(|name| UserName::new(name).unwrap());
         let reason = "no space";
         log.session(7)
-            .not_delivered("1.a", &ReversePath::Null, &users, &reason);
+            .not_delivered("1.a", &ReversePath::Null, users.iter(), &reason);
         log.close();
         let written = String::from_utf8(page.0.lock().unwrap().clone()).unwrap();
         let lines: Vec<&str> = written

@@ -4,6 +4,7 @@
 //! directory name, and two spellings that differ only in case are one user (NITC mails
 //! `andrew@localhost` for the user `Andrew`).
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -51,6 +52,17 @@ impl UserName {
     #[must_use]
     pub fn key(&self) -> String {
         fold(&self.0)
+    }
+
+    /// The key of whoever has this name; `None` for what is no user name.
+    #[must_use]
+    pub fn key_of(name: &str) -> Option<Cow<'_, str>> {
+        let is_folded = |octet: u8| octet.is_ascii() && !octet.is_ascii_uppercase();
+        if name.bytes().all(is_folded) {
+            // As it mostly is written. What is no user name is nobody's key.
+            return Some(name.into());
+        }
+        Self::new(name).ok().map(|name| name.key().into())
     }
 
     /// Whether `name` is a spelling of this user's name.

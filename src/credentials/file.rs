@@ -410,9 +410,8 @@ impl Users {
     }
 
     fn find(&self, name: &str) -> Option<&User> {
-        // What is no user name is no user's name.
-        let key = UserName::new(name).ok()?.key();
-        self.by_key.get(&key).map(|&index| &self.users[index])
+        let key = UserName::key_of(name)?;
+        self.by_key.get(&*key).map(|&index| &self.users[index])
     }
 }
 

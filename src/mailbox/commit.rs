@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::disk::{Disk, File, Glance, Lock, Open, Status, Task, TaskError};
+use crate::user::UserName;
 
 use super::checkpoint::{Checkpointer, Due};
 use super::file::mailbox_path;
@@ -59,7 +60,7 @@ pub struct Job {
 #[derive(Debug)]
 pub struct JobRecord {
     /// Whose mailbox.
-    pub user: String,
+    pub user: UserName,
     /// The four lines.
     pub head: Vec<u8>,
     /// Where the content begins in the text; `None` for the trace fields and all of the text.
@@ -88,7 +89,7 @@ impl Job {
         const RECORD_OCTETS: usize = 32;
         let records = self.records.iter();
         let heads: usize = records
-            .map(|record| record.head.len() + record.user.len() + RECORD_OCTETS)
+            .map(|record| record.head.len() + record.user.as_str().len() + RECORD_OCTETS)
             .sum();
         let text = self.small_text().map_or(0, <[u8]>::len);
         (FRAME_OCTETS + heads + self.trace.len() + text) as u64
@@ -485,9 +486,9 @@ impl Committer {
     /// Opens what the job needs, or finds it still open and unchanged.
     fn open_mailboxes(&mut self, job: &Job) -> Outcome {
         for record in &job.records {
-            let opened = self.open_mailbox(&record.user);
+            let opened = self.open_mailbox(record.user.as_str());
             opened.map_err(|error| {
-                let path = self.disk.show(&mailbox_path(&record.user));
+                let path = self.disk.show(&mailbox_path(record.user.as_str()));
                 AppendError::from_disk(&path.display().to_string(), &error)
             })?;
         }
@@ -621,7 +622,7 @@ impl Committer {
             .try_for_each(|(job, text)| self.write_small(job, text));
         if written.is_ok() {
             let mut records = small.iter().flat_map(|(job, _)| &job.records);
-            written = records.try_for_each(|record| self.mailbox(&record.user)?.flush());
+            written = records.try_for_each(|record| self.mailbox(record.user.as_str())?.flush());
         }
         if written.is_ok() && !large.is_empty() {
             written = self.write_large(&large);
@@ -635,7 +636,7 @@ impl Committer {
     fn write_small(&mut self, job: &Job, text: &[u8]) -> io::Result<()> {
         let mut records = Vec::with_capacity(job.records.len());
         for record in &job.records {
-            let mailbox = self.mailbox(&record.user)?;
+            let mailbox = self.mailbox(record.user.as_str())?;
             let offset = mailbox.written;
             mailbox.put(&record.head)?;
             let start = match record.plain_body {
@@ -650,7 +651,7 @@ impl Committer {
                 }
             };
             records.push(Placed {
-                user: &record.user,
+                user: record.user.as_str(),
                 offset,
                 head: &record.head,
                 start: u32::try_from(start).map_err(io::Error::other)?,
@@ -667,7 +668,7 @@ impl Committer {
         for job in jobs {
             for (number, record) in job.records.iter().enumerate() {
                 let job = Arc::clone(job);
-                let of_mailbox = mailboxes.entry(&record.user).or_default();
+                let of_mailbox = mailboxes.entry(record.user.as_str()).or_default();
                 of_mailbox.push(Large { job, number });
             }
         }
@@ -821,7 +822,7 @@ impl Committer {
     /// The batch counts.
     fn accept(&mut self, jobs: &[&Arc<Job>]) {
         for record in jobs.iter().flat_map(|job| &job.records) {
-            if let Some(mailbox) = self.mailboxes.get_mut(&record.user) {
+            if let Some(mailbox) = self.mailboxes.get_mut(record.user.as_str()) {
                 mailbox.committed = mailbox.written;
             }
         }

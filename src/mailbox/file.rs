@@ -699,10 +699,9 @@ fn job(message: Message) -> Result<Arc<Job>, AppendError> {
     }
     let records = message.recipients.iter().map(|(user, address)| {
         let head = summary.head(address);
-        let (user, lines) = (user.as_str().to_owned(), head.lines.into_bytes());
         JobRecord {
-            user,
-            head: lines,
+            user: user.clone(),
+            head: head.lines.into_bytes(),
             plain_body: head.plain_body,
         }
     });

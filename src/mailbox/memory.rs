@@ -53,7 +53,7 @@ impl MemoryStore {
             .collect();
         let failed = |error: io::Error| AppendError::Failed(error.to_string());
         let text = all(&message.text.finish().map_err(failed)?).map_err(failed)?;
-        for ((user, _), head) in message.recipients.into_iter().zip(heads) {
+        for ((user, _), head) in message.recipients.iter().zip(heads) {
             let record = match head.plain_body {
                 Some(body) => [head.lines.as_bytes(), &text[body..]].concat(),
                 None => [head.lines.as_bytes(), message.trace.as_bytes(), &text].concat(),
@@ -63,7 +63,10 @@ impl MemoryStore {
                 id,
                 record: record.into(),
             };
-            self.mailboxes().entry(user).or_default().push(stored);
+            self.mailboxes()
+                .entry(user.clone())
+                .or_default()
+                .push(stored);
         }
         Ok(())
     }

@@ -178,17 +178,20 @@ pub trait Reading: Send + fmt::Debug {
     fn next(&mut self, text: &mut Vec<u8>) -> Result<bool, StoreError>;
 }
 
+/// Each user once, with the address that the message was sent to.
+pub type Recipients = Arc<[(UserName, Arc<str>)]>;
+
 /// A message to be stored.
 #[derive(Debug)]
 pub struct Message {
     /// Where failures are reported to.
     pub reverse_path: ReversePath,
-    /// Each user once, with the address that the message was sent to.
-    pub recipients: Vec<(UserName, String)>,
+    /// Whom it is for.
+    pub recipients: Recipients,
     /// `Return-Path` and `Received`, with LF line ends.
     pub trace: String,
     /// The `Received` line's value.
-    pub received: String,
+    pub received: Arc<str>,
     /// The message.
     pub text: Spool,
 }

@@ -36,10 +36,10 @@ fn append(store: &dyn Store, to: &[&str], text: &str) -> Result<(), AppendError>
         reverse_path: ReversePath::parse("<s@h>").unwrap().0,
         recipients: to
             .iter()
-            .map(|name| (user(name), format!("{name}@h")))
+            .map(|name| (user(name), format!("{name}@h").into()))
             .collect(),
         trace: "Return-Path: <s@h>\nReceived: here\n".to_owned(),
-        received: "T".to_owned(),
+        received: "T".into(),
         text: spool,
     };
     let (sender, outcome) = mpsc::channel();
@@ -467,7 +467,7 @@ fn job(subject: &str, is_large: bool, is_for_both: bool) -> Arc<Job> {
         &["Andrew"]
     };
     let record = |name: &&str| JobRecord {
-        user: (*name).to_owned(),
+        user: user(name),
         head: format!("From: s@h\nTo: {name}\nSubject: {subject}\nReceived: T\n").into_bytes(),
         plain_body: None,
     };

@@ -3,10 +3,12 @@
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use chrono::{DateTime, Datelike, Local, Timelike};
 
 use crate::address::ReversePath;
+use crate::digits::{push_digit, push_number};
 
 /// What a server notes about a message that it took.
 #[derive(Clone, Debug)]
@@ -24,8 +26,8 @@ pub struct Trace<'a> {
     /// The recipient's address, if there is only one: others must not learn of each other
     /// (RFC 5321 §7.2).
     pub recipient: Option<&'a str>,
-    /// When it was taken.
-    pub received: DateTime<Local>,
+    /// When it was taken ([`Arrival::internet_date`]).
+    pub received: &'a str,
 }
 
 impl Trace<'_> {
@@ -38,10 +40,20 @@ impl Trace<'_> {
         // A name that is none could hold a comment or a clause of its own.
         let is_plain =
             |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':' | '[' | ']');
-        let name = self.client_name.chars();
-        fields.extend(name.map(|c| if is_plain(c) { c } else { '?' }));
+        if self.client_name.chars().all(is_plain) {
+            fields.push_str(self.client_name);
+        } else {
+            let name = self.client_name.chars();
+            fields.extend(name.map(|c| if is_plain(c) { c } else { '?' }));
+        }
         match self.peer.to_canonical() {
-            IpAddr::V4(address) => write_to(&mut fields, format_args!(" ([{address}])")),
+            IpAddr::V4(address) => {
+                for (mark, part) in [" ([", ".", ".", "."].into_iter().zip(address.octets()) {
+                    fields.push_str(mark);
+                    push_number::<10>(&mut fields, part.into());
+                }
+                fields.push_str("])");
+            }
             IpAddr::V6(address) => write_to(&mut fields, format_args!(" ([IPv6:{address}])")),
         }
         let Self {
@@ -54,10 +66,28 @@ impl Trace<'_> {
         if let Some(recipient) = self.recipient {
             fields.extend(["\n\tfor <", recipient, ">"]);
         }
-        fields.push_str(";\n\t");
-        push_internet_date(&mut fields, &self.received);
-        fields.push('\n');
+        fields.extend([";\n\t", self.received, "\n"]);
         fields
+    }
+}
+
+/// When a message was taken, in the two ways in which that is written.
+#[derive(Clone, Debug)]
+pub struct Arrival {
+    /// As header fields have it (RFC 5322 §3.3): `Mon, 22 Mar 2021 14:05:00 +0000`.
+    pub internet_date: Arc<str>,
+    /// As a mailbox has it (NITC: "date : hour : minute"): `2021-03-22 : 14 : 05`.
+    pub mailbox_date: Arc<str>,
+}
+
+impl Arrival {
+    /// At this time.
+    #[must_use]
+    pub fn at(time: &DateTime<Local>) -> Self {
+        Self {
+            internet_date: internet_date(time).into(),
+            mailbox_date: mailbox_date(time).into(),
+        }
     }
 }
 
@@ -101,9 +131,7 @@ fn push_internet_date(text: &mut String, time: &DateTime<Local>) {
     push_two(text, east.unsigned_abs() % 60);
 }
 
-/// A time as a mailbox has it (NITC: "date : hour : minute"): `2021-03-22 : 14 : 05`.
-#[must_use]
-pub fn mailbox_date(time: &DateTime<Local>) -> String {
+fn mailbox_date(time: &DateTime<Local>) -> String {
     let mut text = String::with_capacity(DATE_OCTETS);
     push_year(&mut text, time);
     for (mark, number) in [
@@ -130,13 +158,12 @@ fn push_year(text: &mut String, time: &DateTime<Local>) {
 
 /// Two digits of a number below 100.
 fn push_two(text: &mut String, number: u32) {
-    for digit in [number / 10, number % 10] {
-        text.push(char::from_digit(digit, 10).unwrap_or('?'));
-    }
+    push_digit::<10>(text, u64::from(number / 10));
+    push_digit::<10>(text, u64::from(number));
 }
 
 /// Appends what is formatted, where that need not be allocated first.
-pub(crate) fn write_to(text: &mut String, arguments: std::fmt::Arguments<'_>) {
+fn write_to(text: &mut String, arguments: std::fmt::Arguments<'_>) {
     text.write_fmt(arguments)
         .expect("writing to a string cannot fail");
 }
@@ -156,7 +183,7 @@ mod tests {
             protocol: "ESMTPA",
             id: "4AbC",
             recipient: Some("a@b"),
-            received,
+            received: &Arrival::at(&received).internet_date,
         };
         let date = internet_date(&received);
         assert!(date.starts_with("Mon, 22 Mar 2021 14:05:09 "), "{date}");

@@ -1,6 +1,6 @@
 //! Answers an SMTP session's questions from the credentials and the store.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -11,10 +11,11 @@ use tokio::sync::{mpsc, oneshot};
 use crate::address::{Address, ForwardPath, ReversePath};
 use crate::clock;
 use crate::credentials::{Credentials, CredentialsError};
+use crate::digits::push_number;
 use crate::mailbox::spool::Spool;
-use crate::mailbox::{AppendError, Message, Store};
+use crate::mailbox::{AppendError, Message, Recipients, Store};
 use crate::maillog::{Log, SessionLog};
-use crate::message::trace::{Trace, mailbox_date, write_to};
+use crate::message::trace::{Arrival, Trace};
 use crate::net::drive::Owner;
 use crate::sasl::Mechanism;
 use crate::smtp::Event;
@@ -23,6 +24,7 @@ use crate::smtp::reply::{Reply, Severity};
 use crate::smtp::server::{Answer, Delivery, Question, Session};
 use crate::user::UserName;
 
+use super::arrivals::Arrivals;
 use super::door::{Door, Entry, Visitor};
 use super::{aside, processors};
 
@@ -63,6 +65,7 @@ pub struct Office {
     outcomes: OnceLock<Outcomes>,
     log: Log,
     door: Door,
+    arrivals: Arrivals,
     messages: AtomicU64,
     /// Messages that are appended and not committed.
     appended: AtomicUsize,
@@ -91,6 +94,7 @@ impl Office {
             store,
             outcomes: OnceLock::new(),
             log,
+            arrivals: Arrivals::default(),
             messages: AtomicU64::new(0),
             appended: AtomicUsize::new(0),
             present: AtomicUsize::new(0),
@@ -163,8 +167,7 @@ impl Office {
     /// Hands a message to the store, which may hold it back until [`Office::commit`].
     fn append(&self, message: Message) -> Filing {
         let reverse_path = message.reverse_path.clone();
-        let users = message.recipients.iter().map(|(user, _)| user.clone());
-        let users: Vec<UserName> = users.collect();
+        let recipients = Arc::clone(&message.recipients);
         let (sender, outcome) = oneshot::channel();
         let outcomes = self.outcomes.get_or_init(Outcomes::begin).clone();
         self.store.append(
@@ -173,7 +176,7 @@ impl Office {
         );
         Filing {
             reverse_path,
-            users,
+            recipients,
             outcome,
         }
     }
@@ -289,11 +292,15 @@ impl Office {
     pub(super) fn message_id(&self) -> String {
         let number = self.messages.fetch_add(1, Ordering::Relaxed);
         let mut id = String::with_capacity(ID_OCTETS);
-        write_to(
-            &mut id,
-            format_args!("{:x}.{number:x}", clock::unix_micros()),
-        );
+        push_number::<16>(&mut id, clock::unix_micros().cast_unsigned());
+        id.push('.');
+        push_number::<16>(&mut id, number);
         id
+    }
+
+    /// The time now, for a message that is taken.
+    pub(super) fn arrival(&self) -> Arrival {
+        self.arrivals.now()
     }
 }
 
@@ -336,7 +343,7 @@ fn tell(session: oneshot::Sender<Outcome>, outcome: Outcome) {
 #[derive(Debug)]
 struct Filing {
     reverse_path: ReversePath,
-    users: Vec<UserName>,
+    recipients: Recipients,
     outcome: oneshot::Receiver<Outcome>,
 }
 
@@ -347,9 +354,10 @@ impl Filing {
             .outcome
             .await
             .unwrap_or_else(|closed| Err(AppendError::Unknown(closed.to_string())));
+        let users = self.recipients.iter().map(|(user, _)| user);
         match &stored {
-            Ok(()) => log.delivered(id, &self.reverse_path, &self.users, octets),
-            Err(error) => log.not_delivered(id, &self.reverse_path, &self.users, error),
+            Ok(()) => log.delivered(id, &self.reverse_path, users, octets),
+            Err(error) => log.not_delivered(id, &self.reverse_path, users, error),
         }
         stored
     }
@@ -463,7 +471,7 @@ impl Clerk {
             let filings: Vec<Filing> = group
                 .iter()
                 .map(|recipient| {
-                    let only = vec![recipient.clone()];
+                    let only = [recipient.clone()].into();
                     let message = self.message(&delivery, &id, true, only, spool.copy());
                     self.office.append(message)
                 })
@@ -492,45 +500,49 @@ impl Clerk {
         delivery: &Delivery,
         id: &str,
         is_for_one: bool,
-        recipients: Vec<(UserName, String)>,
+        recipients: Recipients,
         text: Spool,
     ) -> Message {
-        let received = clock::now();
+        let received = self.office.arrival();
         let trace = Trace {
             client_name: &delivery.client_name,
             peer: self.visitor.peer.ip(),
             hostname: &self.office.hostname,
             protocol: delivery.protocol,
             id,
-            recipient: match recipients.as_slice() {
+            recipient: match &*recipients {
                 [(_, address)] if is_for_one => Some(address),
                 _ => None,
             },
-            received,
+            received: &received.internet_date,
         };
         Message {
             trace: trace.fields(&delivery.reverse_path),
             reverse_path: delivery.reverse_path.clone(),
             recipients,
-            received: mailbox_date(&received),
+            received: received.mailbox_date,
             text,
         }
     }
 
     /// Each user once, with the first address that was given for them (a user may have many).
-    fn recipients(&self, delivery: &Delivery) -> Vec<(UserName, String)> {
-        let mut recipients: Vec<(UserName, String)> = Vec::with_capacity(delivery.recipients.len());
-        let mut seen = std::collections::HashSet::new();
-        for (path, user) in &delivery.recipients {
-            if delivery.recipients.len() == 1 || seen.insert(user) {
-                let address = match path.address() {
-                    Some(address) => address.to_string(),
-                    None => format!("postmaster@{}", self.office.hostname),
-                };
-                recipients.push((user.clone(), address));
-            }
+    fn recipients(&self, delivery: &Delivery) -> Recipients {
+        let recipient = |(path, user): &(ForwardPath, UserName)| {
+            let address = match path.address() {
+                Some(address) => address.into(),
+                None => format!("postmaster@{}", self.office.hostname).into(),
+            };
+            (user.clone(), address)
+        };
+        if let [only] = &delivery.recipients[..] {
+            return [recipient(only)].into();
         }
+        let mut seen = HashSet::new();
+        let recipients = delivery.recipients.iter();
         recipients
+            .filter(|(_, user)| seen.insert(user))
+            .map(recipient)
+            .collect()
     }
 
     fn try_later(&self, what: &str, error: &dyn std::fmt::Display) -> Answer {

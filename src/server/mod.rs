@@ -26,6 +26,7 @@ use crate::pop3;
 use crate::smtp;
 use crate::wire::Channel;
 
+mod arrivals;
 pub mod certificates;
 pub mod delivery;
 mod door;

@@ -13,7 +13,7 @@ use crate::mailbox::spool::Spool;
 use crate::mailbox::{AppendError, Mailbox, Message, Reading, Seen, Store, StoreError};
 use crate::maillog::SessionLog;
 use crate::message::draft;
-use crate::message::trace::{Trace, internet_date, mailbox_date};
+use crate::message::trace::{Trace, internet_date};
 use crate::net::drive::Owner;
 use crate::pop3::Event;
 use crate::pop3::server::{Answer, Letter, Question, Session};
@@ -275,7 +275,7 @@ impl Clerk {
                 refusal(&error)
             });
         };
-        let (id, received) = (self.office.message_id(), clock::now());
+        let (id, received) = (self.office.message_id(), self.office.arrival());
         let peer = self.visitor.peer.ip();
         let client_name = match peer.to_canonical() {
             std::net::IpAddr::V4(address) => format!("[{address}]"),
@@ -284,7 +284,7 @@ impl Clerk {
         let sender = address(&self.office, &letter.sender);
         let recipient = address(&self.office, &letter.recipient);
         let reverse_path = sender.map_or(ReversePath::Null, ReversePath::Address);
-        let recipient = recipient.map_or_else(String::new, |address| address.to_string());
+        let recipient: Arc<str> = recipient.as_ref().map_or_else(|| "".into(), Arc::from);
         let trace = Trace {
             client_name: &client_name,
             peer,
@@ -292,13 +292,13 @@ impl Clerk {
             protocol: "POP3",
             id: &id,
             recipient: Some(&recipient),
-            received,
+            received: &received.internet_date,
         };
         let message = Message {
             trace: trace.fields(&reverse_path),
             reverse_path,
-            recipients: vec![(letter.recipient, recipient)],
-            received: mailbox_date(&received),
+            recipients: [(letter.recipient, recipient)].into(),
+            received: received.mailbox_date,
             text: spool,
         };
         let log = &self.visitor.log;

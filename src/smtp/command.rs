@@ -136,10 +136,13 @@ impl Command {
         // White space at the end is tolerated (RFC 5321 §4.1.1). CR is none: what is a line end to
         // somebody else must not pass here unseen.
         let text = text.trim_end_matches([' ', '\t']);
-        if text.chars().any(char::is_control) {
+        if text.bytes().any(|octet| octet.is_ascii_control())
+            || !text.is_ascii() && text.chars().any(char::is_control)
+        {
             return Err(Reply::BAD_CHARACTER);
         }
-        let (verb, argument) = text.split_once(' ').unwrap_or((text, ""));
+        let verb_octets = text.bytes().position(|octet| octet == b' ');
+        let (verb, argument) = text.split_at(verb_octets.unwrap_or(text.len()));
         let argument = argument.trim_start_matches(' ');
         let mut upper = [0; VERB_OCTETS_MAX];
         let Some(upper) = upper.get_mut(..verb.len()) else {
@@ -347,6 +350,9 @@ fn parameters(rest: &str, no_space: Reply) -> Result<Vec<(String, Option<&str>)>
         return Err(no_space);
     }
     let mut found: Vec<(String, Option<&str>)> = Vec::new();
+    if rest.is_empty() {
+        return Ok(found);
+    }
     for word in rest.split(' ').filter(|word| !word.is_empty()) {
         let (name, value) = match word.split_once('=') {
             None => (word, None),

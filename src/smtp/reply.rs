@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use memchr::memchr_iter;
+use memchr::memchr;
 
 use crate::wire::line::printable;
 
@@ -390,12 +390,11 @@ impl Reply {
     /// Appends the reply as it goes over the wire.
     pub fn encode(&self, out: &mut Vec<u8>) {
         let [hundreds, tens, ones] = [100, 10, 1].map(|unit| digit(self.code / unit));
-        let text = self.text.as_bytes();
-        // What a line has but its text: codes, and its end.
-        let around = "250-".len() + self.enhanced.len() + " \r\n".len();
-        let breaks = memchr_iter(b'\n', text);
-        out.reserve(text.len() + around * (1 + breaks.clone().count()));
-        let mut line = |line: &[u8], mark: u8| {
+        let mut rest = self.text.as_bytes();
+        loop {
+            let end = memchr(b'\n', rest);
+            let line = &rest[..end.unwrap_or(rest.len())];
+            let mark = if end.is_some() { b'-' } else { b' ' };
             out.extend_from_slice(&[hundreds, tens, ones, mark]);
             if !self.enhanced.is_empty() {
                 out.extend_from_slice(self.enhanced.as_bytes());
@@ -403,13 +402,11 @@ impl Reply {
             }
             out.extend_from_slice(line);
             out.extend_from_slice(b"\r\n");
-        };
-        let mut start = 0;
-        for end in breaks {
-            line(&text[start..end], b'-');
-            start = end + 1;
+            match end {
+                Some(end) => rest = &rest[end + 1..],
+                None => return,
+            }
         }
-        line(&text[start..], b' ');
     }
 }
 
