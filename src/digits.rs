@@ -1,17 +1,36 @@
 //! Numbers as text, for what every message has: formatting takes five times as long.
 
-/// Appends a number to this base, 16 at most.
-pub(crate) fn push_number<const BASE: u64>(text: &mut String, number: u64) {
-    if number >= BASE {
-        push_number::<BASE>(text, number / BASE);
+/// The most digits of a number to a base of 10 or more.
+const DIGITS_MAX: usize = 20;
+
+/// Appends a number to this base, of 10 to 16.
+pub(crate) fn push_number<const BASE: u64>(text: &mut String, mut number: u64) {
+    if number < BASE {
+        return text.push(char::from(digit::<BASE>(number)));
     }
-    push_digit::<BASE>(text, number);
+    let mut digits = [0; DIGITS_MAX];
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        digits[at] = digit::<BASE>(number);
+        number /= BASE;
+        if number == 0 {
+            break;
+        }
+    }
+    text.push_str(str::from_utf8(&digits[at..]).unwrap_or_default());
 }
 
-/// Appends the last digit of a number.
-pub(crate) fn push_digit<const BASE: u64>(text: &mut String, number: u64) {
-    let digit = u32::try_from(number % BASE).unwrap_or_default();
-    text.push(char::from_digit(digit, 16).unwrap_or_default());
+/// Appends two digits of a number below 100.
+pub(crate) fn push_two(text: &mut String, number: u32) {
+    for number in [number / 10, number] {
+        text.push(char::from(digit::<10>(number.into())));
+    }
+}
+
+/// The last digit of a number.
+fn digit<const BASE: u64>(number: u64) -> u8 {
+    b"0123456789abcdef"[usize::try_from(number % BASE).unwrap_or_default()]
 }
 
 #[cfg(test)]

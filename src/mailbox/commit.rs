@@ -128,6 +128,10 @@ pub struct Committer {
     server_lock: Option<Box<dyn Lock>>,
     /// Something of a refused message may be left behind what counts.
     may_have_excess: bool,
+    /// A mailbox may be known without a handle.
+    may_lack_handles: bool,
+    /// Where the records of a message begin.
+    offsets: Vec<u64>,
 }
 
 impl std::fmt::Debug for Committer {
@@ -225,6 +229,8 @@ impl Committer {
             frames: Vec::new(),
             server_lock: None,
             may_have_excess: false,
+            may_lack_handles: false,
+            offsets: Vec::new(),
         }
     }
 
@@ -380,6 +386,7 @@ impl Committer {
     fn forget(&mut self) {
         self.journal = None;
         self.mailboxes.clear();
+        self.may_lack_handles = false;
         self.without_base.clear();
     }
 
@@ -496,10 +503,9 @@ impl Committer {
     }
 
     fn open_mailbox(&mut self, user: &str) -> io::Result<()> {
-        if self
-            .mailboxes
-            .get(user)
-            .is_some_and(|mailbox| mailbox.has_excess)
+        if self.may_have_excess
+            && let Some(mailbox) = self.mailboxes.get(user)
+            && mailbox.has_excess
         {
             self.mailbox(user)?.cut_back()?;
         }
@@ -634,31 +640,29 @@ impl Committer {
     }
 
     fn write_small(&mut self, job: &Job, text: &[u8]) -> io::Result<()> {
-        let mut records = Vec::with_capacity(job.records.len());
+        self.offsets.clear();
         for record in &job.records {
             let mailbox = self.mailbox(record.user.as_str())?;
             let offset = mailbox.written;
             mailbox.put(&record.head)?;
-            let start = match record.plain_body {
+            match record.plain_body {
                 None => {
                     mailbox.put(&job.trace)?;
                     mailbox.put(text)?;
-                    0
                 }
-                Some(body) => {
-                    mailbox.put(&text[body..])?;
-                    job.trace.len() + body
-                }
-            };
-            records.push(Placed {
-                user: record.user.as_str(),
-                offset,
-                head: &record.head,
-                start: u32::try_from(start).map_err(io::Error::other)?,
-            });
+                Some(body) => mailbox.put(&text[body..])?,
+            }
+            self.offsets.push(offset);
         }
+        let records = job.records.iter().zip(&self.offsets);
+        let placed = records.map(|(record, &offset)| Placed {
+            user: record.user.as_str(),
+            offset,
+            head: &record.head,
+            start: record.plain_body.map_or(0, |body| job.trace.len() + body),
+        });
         let journal = self.journal.as_ref().ok_or(io::ErrorKind::NotConnected)?;
-        journal.frame_append(&records, [&job.trace, text], &mut self.frames)
+        journal.frame_append(placed, [&job.trace, text], &mut self.frames)
     }
 
     /// Writes texts that are not to be in the journal too, and syncs their mailboxes, some at once:
@@ -744,10 +748,9 @@ impl Committer {
 
     /// A known mailbox, with its handle.
     fn mailbox(&mut self, user: &str) -> io::Result<&mut KnownMailbox> {
-        if self
-            .mailboxes
-            .get(user)
-            .is_some_and(|mailbox| mailbox.file.is_none())
+        if self.may_lack_handles
+            && let Some(mailbox) = self.mailboxes.get(user)
+            && mailbox.file.is_none()
         {
             self.make_room(1);
         }
@@ -793,7 +796,10 @@ impl Committer {
             }
             spare -= 1;
             match mailbox.sync() {
-                Ok(()) => mailbox.file = None,
+                Ok(()) => {
+                    mailbox.file = None;
+                    self.may_lack_handles = true;
+                }
                 // The journal knows what is lost with that.
                 Err(_) => self.is_broken = true,
             }

@@ -23,6 +23,7 @@
 use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::io;
+use std::sync::Arc;
 
 use memchr::memmem;
 
@@ -105,16 +106,16 @@ impl<'a> Summary<'a> {
     #[must_use]
     pub fn head(&self, recipient: &str) -> Head {
         if let Some([from, to, subject]) = &self.plain
-            && Address::parse(recipient).is_ok_and(|recipient| recipient.is_written(to.trim_end()))
+            && is_mailbox(recipient, to.trim_end())
         {
             return Head {
                 lines: self.lines(from.trim_end(), to.trim_end(), subject),
                 plain_body: Some(self.section.body),
             };
         }
-        let from = match self.reverse_path.address() {
-            None => "<>".to_owned(),
-            Some(address) => address.to_string(),
+        let from: Arc<str> = match self.reverse_path.address() {
+            None => "<>".into(),
+            Some(address) => address.into(),
         };
         let subject = self.subject.get_or_init(|| {
             let subject = self.section.named("Subject").next();
@@ -141,6 +142,13 @@ impl<'a> Summary<'a> {
         ]
         .concat()
     }
+}
+
+/// Whether a field names a recipient.
+fn is_mailbox(recipient: &str, field: &str) -> bool {
+    // As it mostly is written, it need not be parsed.
+    (recipient == field && !field.starts_with('"'))
+        || Address::parse(recipient).is_ok_and(|recipient| recipient.is_written(field))
 }
 
 /// The values of From, To and Subject, if there is exactly one of each and nothing else, and

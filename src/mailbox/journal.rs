@@ -122,7 +122,7 @@ impl AppendRecord {
             user: &self.user,
             offset: self.offset,
             head: &self.head,
-            start: self.start,
+            start: self.start as usize,
         }
     }
 }
@@ -137,7 +137,7 @@ pub struct Placed<'a> {
     /// The four lines.
     pub head: &'a [u8],
     /// Where in the shared octets it goes on.
-    pub start: u32,
+    pub start: usize,
 }
 
 /// An open journal.
@@ -276,9 +276,9 @@ impl Journal {
     /// # Errors
     ///
     /// As for [`Journal::frame`].
-    pub fn frame_append(
+    pub fn frame_append<'a>(
         &self,
-        records: &[Placed<'_>],
+        records: impl ExactSizeIterator<Item = Placed<'a>>,
         shared: [&[u8]; 2],
         frames: &mut Vec<u8>,
     ) -> io::Result<()> {
@@ -470,8 +470,7 @@ fn encode(entry: &Entry, out: &mut Vec<u8>) -> io::Result<()> {
             }
         }
         Entry::Append { records, shared } => {
-            let records: Vec<Placed<'_>> = records.iter().map(AppendRecord::placed).collect();
-            encode_append(&records, [shared, &[]], out)?;
+            encode_append(records.iter().map(AppendRecord::placed), [shared, &[]], out)?;
         }
         Entry::Direct(spans) => {
             out.push(b'D');
@@ -492,13 +491,17 @@ fn encode(entry: &Entry, out: &mut Vec<u8>) -> io::Result<()> {
     Ok(())
 }
 
-fn encode_append(records: &[Placed<'_>], shared: [&[u8]; 2], out: &mut Vec<u8>) -> io::Result<()> {
+fn encode_append<'a>(
+    records: impl ExactSizeIterator<Item = Placed<'a>>,
+    shared: [&[u8]; 2],
+    out: &mut Vec<u8>,
+) -> io::Result<()> {
     out.push(b'A');
     put_length(out, records.len())?;
     for record in records {
         put_string(out, record.user.as_bytes())?;
         out.extend_from_slice(&record.offset.to_le_bytes());
-        out.extend_from_slice(&record.start.to_le_bytes());
+        put_length(out, record.start)?;
         put_string(out, record.head)?;
     }
     put_length(out, shared[0].len() + shared[1].len())?;

@@ -202,6 +202,22 @@ impl Spool {
         Ok(())
     }
 
+    /// The same with text that may be kept where it is.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Spool::push`].
+    pub fn push_owned(&mut self, text: Vec<u8>) -> io::Result<()> {
+        // What came with many others in one piece may have the room of all of them.
+        let is_of_size = text.capacity() <= text.len() + text.len() / 4 + END_OCTETS;
+        let may_stay = is_of_size && self.memory.is_empty() && self.file.is_none();
+        if !may_stay || text.len() > SPOOL_MEMORY_OCTETS || !self.encoder.passes(&text) {
+            return self.push(&text);
+        }
+        self.memory.octets = text;
+        Ok(())
+    }
+
     /// Moves what is in memory to a file, which copies share.
     ///
     /// # Errors

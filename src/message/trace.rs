@@ -8,7 +8,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Datelike, Local, Timelike};
 
 use crate::address::ReversePath;
-use crate::digits::{push_digit, push_number};
+use crate::digits::{push_number, push_two};
 
 /// What a server notes about a message that it took.
 #[derive(Clone, Debug)]
@@ -154,12 +154,6 @@ fn push_year(text: &mut String, time: &DateTime<Local>) {
         }
         _ => write_to(text, format_args!("{:04}", time.year())),
     }
-}
-
-/// Two digits of a number below 100.
-fn push_two(text: &mut String, number: u32) {
-    push_digit::<10>(text, u64::from(number / 10));
-    push_digit::<10>(text, u64::from(number));
 }
 
 /// Appends what is formatted, where that need not be allocated first.

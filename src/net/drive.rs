@@ -1,7 +1,8 @@
 //! The one loop that moves octets between a connection and an engine.
 
+use std::future::poll_fn;
 use std::io;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
@@ -55,7 +56,7 @@ pub async fn drive<M: Machine, O: Owner<M>>(
     machine: &mut M,
     mut stream: Stream,
     owner: &mut O,
-    stop: watch::Receiver<bool>,
+    mut stop: watch::Receiver<bool>,
     write_timeout: Duration,
 ) -> io::Result<()> {
     let mut is_stopping = false;
@@ -70,6 +71,8 @@ pub async fn drive<M: Machine, O: Owner<M>>(
             std::future::pending::<()>().await;
         }
     });
+    stop.mark_changed();
+    // Asked for again only where time may have passed.
     let mut now = Instant::now();
     loop {
         if steps >= TURN_STEPS {
@@ -78,7 +81,8 @@ pub async fn drive<M: Machine, O: Owner<M>>(
             tokio::task::yield_now().await;
             now = Instant::now();
         }
-        if !is_stopping && *stop.borrow() {
+        let has_news = stop.has_changed().unwrap_or_default();
+        if !is_stopping && has_news && *stop.borrow_and_update() {
             is_stopping = true;
             machine.stop(now);
         }
@@ -90,8 +94,10 @@ pub async fn drive<M: Machine, O: Owner<M>>(
             Step::Send(octets) => {
                 steps += 1 + octets.len() / PIECE_OCTETS;
                 said += octets.len();
-                let written = stream.write(&octets, now + write_timeout).await;
-                now = Instant::now();
+                let written = {
+                    let written = pin!(stream.write(&octets, now + write_timeout));
+                    watched(written, &mut now).await
+                };
                 if let Err(error) = written {
                     last_words(machine, &mut stream).await;
                     machine.disconnected(Instant::now());
@@ -100,8 +106,8 @@ pub async fn drive<M: Machine, O: Owner<M>>(
             }
             Step::Ask(question) => {
                 steps += 1;
-                let answer = owner.answer(question).await;
-                now = Instant::now();
+                let answer = pin!(owner.answer(question));
+                let answer = watched(answer, &mut now).await;
                 machine.answer(now, answer);
             }
             Step::StartTls => {
@@ -135,6 +141,7 @@ pub async fn drive<M: Machine, O: Owner<M>>(
                     machine.receive(Instant::now(), octets);
                 });
                 let read = tokio::select! {
+                    biased;
                     read = read => Some(read),
                     () = &mut told, if !is_stopping => None,
                 };
@@ -165,6 +172,21 @@ pub async fn drive<M: Machine, O: Owner<M>>(
             }
         }
     }
+}
+
+/// Waits for something, and looks what time it is if that was not there at once.
+async fn watched<T>(mut awaited: Pin<&mut impl Future<Output = T>>, now: &mut Instant) -> T {
+    let mut was_there = true;
+    let done = poll_fn(|context| {
+        let done = awaited.as_mut().poll(context);
+        was_there &= done.is_ready();
+        done
+    });
+    let done = done.await;
+    if !was_there {
+        *now = Instant::now();
+    }
+    done
 }
 
 /// Hands over what the peer said before it stopped listening: a server that refuses a message in

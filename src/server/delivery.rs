@@ -650,7 +650,7 @@ pub(super) async fn push(mut spool: Spool, text: Vec<u8>) -> (Spool, io::Result<
     if spool.will_write(text.len()) {
         return aside(spool, move |spool| spool.push(&text)).await;
     }
-    let pushed = spool.push(&text);
+    let pushed = spool.push_owned(text);
     (spool, pushed)
 }
 

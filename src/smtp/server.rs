@@ -5,6 +5,7 @@
 //! a question is open, commands that were sent ahead stay in the buffer.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::address::{ForwardPath, ReversePath};
@@ -131,7 +132,7 @@ pub struct Delivery {
     /// Each accepted RCPT with the user it belongs to. One user may be here twice.
     pub recipients: Vec<(ForwardPath, UserName)>,
     /// The name that the client gave in EHLO or HELO.
-    pub client_name: String,
+    pub client_name: Arc<str>,
     /// `ESMTP` and its kin, for the Received field (RFC 3848, RFC 6531 §4.3).
     pub protocol: &'static str,
     /// The size in octets with CRLF.
@@ -141,7 +142,7 @@ pub struct Delivery {
 /// A session: the engine.
 #[derive(Debug)]
 pub struct Session {
-    settings: std::sync::Arc<Settings>,
+    settings: Arc<Settings>,
     /// LMTP (RFC 2033) is spoken: LHLO, and in the end a reply for each recipient.
     is_lmtp: bool,
     channel: Channel,
@@ -202,7 +203,7 @@ enum Stage {
 
 #[derive(Debug)]
 struct Hello {
-    client_name: String,
+    client_name: Arc<str>,
     is_extended: bool,
 }
 
@@ -309,22 +310,17 @@ enum Pending {
 impl Session {
     /// Begins with the greeting.
     #[must_use]
-    pub fn new(settings: std::sync::Arc<Settings>, channel: Channel, now: Instant) -> Self {
+    pub fn new(settings: Arc<Settings>, channel: Channel, now: Instant) -> Self {
         Self::begin(settings, channel, now, false)
     }
 
     /// Begins a session of LMTP with the greeting.
     #[must_use]
-    pub fn lmtp(settings: std::sync::Arc<Settings>, channel: Channel, now: Instant) -> Self {
+    pub fn lmtp(settings: Arc<Settings>, channel: Channel, now: Instant) -> Self {
         Self::begin(settings, channel, now, true)
     }
 
-    fn begin(
-        settings: std::sync::Arc<Settings>,
-        channel: Channel,
-        now: Instant,
-        is_lmtp: bool,
-    ) -> Self {
+    fn begin(settings: Arc<Settings>, channel: Channel, now: Instant, is_lmtp: bool) -> Self {
         let mut session = Self {
             began: now,
             deadline: now + settings.timeout,
@@ -424,6 +420,7 @@ impl Session {
             (stage, line) => {
                 self.stage = stage;
                 self.command_line(&line);
+                self.input.recycle(line);
             }
         }
         true
@@ -556,7 +553,7 @@ impl Session {
             Reply::helo(hostname, &client_name)
         };
         self.hello = Some(Hello {
-            client_name,
+            client_name: client_name.into(),
             is_extended,
         });
         self.abandon(stage, reply);
@@ -902,7 +899,7 @@ impl Session {
                 self.login.is_some(),
                 incoming.transaction.parameters.smtp_utf8,
             ),
-            client_name: hello.client_name.clone(),
+            client_name: Arc::clone(&hello.client_name),
             reverse_path: incoming.transaction.reverse_path,
             recipients: incoming.transaction.recipients,
             octets: incoming.decoder.octets(),
@@ -1260,7 +1257,7 @@ mod tests {
                 has_tls: true,
             };
             let now = Instant::now();
-            let session = Session::new(std::sync::Arc::new(settings), channel, now);
+            let session = Session::new(Arc::new(settings), channel, now);
             let mut play = Self {
                 session,
                 now,

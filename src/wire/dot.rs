@@ -266,6 +266,17 @@ impl Encoder {
         }
     }
 
+    /// Takes text that may go out as it is, as if it were encoded; whether it may, where lines end with
+    /// LF.
+    pub fn passes(&mut self, text: &[u8]) -> bool {
+        let begins_with_dot = self.at_line_start && text.starts_with(b".");
+        let passes = !begins_with_dot && memmem::find(text, b"\n.").is_none();
+        if passes && let Some(last) = text.last() {
+            self.at_line_start = *last == b'\n';
+        }
+        passes
+    }
+
     /// Encodes where lines stay as they are.
     fn double_dots(&mut self, text: &[u8], out: &mut Vec<u8>) {
         let Some(last) = text.last() else {

@@ -54,10 +54,15 @@ impl Line {
 /// Stands in logs for a handshake of TLS in place of a line, which nobody can read.
 pub const TLS_HANDSHAKE: &str = "(TLS handshake)";
 
+/// The most room that is kept for the next line.
+const SPARE_OCTETS_MAX: usize = 128;
+
 /// Octets that arrived and are not yet consumed.
 #[derive(Debug, Default)]
 pub struct LineBuffer {
     octets: Vec<u8>,
+    /// Room for the next line.
+    spare: Vec<u8>,
     /// Octets before this one are consumed.
     start: usize,
     /// No line ends before this one, so that a long line is not scanned again for each read.
@@ -134,11 +139,23 @@ impl LineBuffer {
         let line = if self.discarding || line.len() > octets_max {
             Line::TooLong
         } else {
-            Line::Whole(line.to_vec())
+            let mut whole = std::mem::take(&mut self.spare);
+            whole.extend_from_slice(line);
+            Line::Whole(whole)
         };
         self.discarding = false;
         self.consume(end.next - self.start);
         Some(line)
+    }
+
+    /// Takes back a line that is done with.
+    pub fn recycle(&mut self, line: Line) {
+        if let Line::Whole(mut line) = line
+            && line.capacity() <= SPARE_OCTETS_MAX
+        {
+            line.clear();
+            self.spare = line;
+        }
     }
 
     fn find_end(&mut self) -> Option<End> {
