@@ -12,7 +12,8 @@ use rustix::io::{Errno, ReadWriteFlags, pwritev, pwritev2};
 
 use super::helpers::Helpers;
 use super::{
-    Disk, File, Glance, Holder, Lock, Open, Status, Task, TaskError, not_a_directory, not_a_file,
+    BLOCK_OCTETS, Disk, File, Glance, Holder, Lock, Open, Status, Task, TaskError, not_a_directory,
+    not_a_file,
 };
 
 /// The octets of a lock file that say how it is held: one where its holder is at rest, both where he is
@@ -94,7 +95,7 @@ impl RealDisk {
         let there = match how {
             Open::Read => Some(OFlags::RDONLY),
             Open::Write => Some(OFlags::RDWR),
-            Open::New => None,
+            Open::New | Open::NewSynced => None,
         };
         let new = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL;
         self.within(path, |directory, name| {
@@ -119,6 +120,21 @@ impl RealDisk {
         })
     }
 
+    /// Opens a file once more, to write past the system's cache; `None` where that cannot be.
+    fn open_direct(&self, path: &Path, identity: (u64, u64)) -> Option<OwnedFd> {
+        let flags = OFlags::RDWR | OFlags::DIRECT | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let opened = self.within(path, |directory, name| {
+            Ok(fs::openat(directory, name, flags, Mode::empty())?)
+        });
+        let is_same = |file: &OwnedFd| {
+            let found = fs::fstat(file).map_err(io::Error::from);
+            found
+                .and_then(|stat| status(&stat))
+                .is_ok_and(|found| found.identity == identity)
+        };
+        opened.ok().filter(is_same)
+    }
+
     /// Runs `call` with the directory of `path` and its last name.
     fn within<T>(
         &self,
@@ -132,9 +148,16 @@ impl RealDisk {
 
 impl Disk for RealDisk {
     fn open(&self, path: &Path, how: Open) -> io::Result<Box<dyn File>> {
-        let file = RealFile(self.open_or_make(path, how)?.into());
-        file.status()?;
-        Ok(Box::new(file))
+        let file = RealFile {
+            file: self.open_or_make(path, how)?.into(),
+            direct: None,
+        };
+        let Status { identity, .. } = file.status()?;
+        let direct = match how {
+            Open::NewSynced => self.open_direct(path, identity),
+            _ => None,
+        };
+        Ok(Box::new(RealFile { direct, ..file }))
     }
 
     fn status(&self, path: &Path) -> io::Result<Option<Status>> {
@@ -290,16 +313,33 @@ impl Disk for RealDisk {
 }
 
 #[derive(Debug)]
-struct RealFile(std::fs::File);
+struct RealFile {
+    file: std::fs::File,
+    /// The same file, written past the system's cache.
+    direct: Option<OwnedFd>,
+}
+
+impl RealFile {
+    /// The handle that whole blocks are to be written with.
+    fn synced(&self, octets: &[u8], offset: u64) -> BorrowedFd<'_> {
+        let is_whole = octets.len().is_multiple_of(BLOCK_OCTETS)
+            && offset.is_multiple_of(BLOCK_OCTETS as u64)
+            && octets.as_ptr().align_offset(BLOCK_OCTETS) == 0;
+        match &self.direct {
+            Some(direct) if is_whole => direct.as_fd(),
+            _ => self.file.as_fd(),
+        }
+    }
+}
 
 impl File for RealFile {
     fn status(&self) -> io::Result<Status> {
-        status(&fs::fstat(&self.0)?)
+        status(&fs::fstat(&self.file)?)
     }
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         loop {
-            match self.0.read_at(buffer, offset) {
+            match self.file.read_at(buffer, offset) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 read => return read,
             }
@@ -307,12 +347,12 @@ impl File for RealFile {
     }
 
     fn write_at(&self, octets: &[u8], offset: u64) -> io::Result<()> {
-        self.0.write_all_at(octets, offset)
+        self.file.write_all_at(octets, offset)
     }
 
     fn write_pieces_at(&self, pieces: &[&[u8]], offset: u64) -> io::Result<()> {
         let slices: Vec<io::IoSlice<'_>> = pieces.iter().map(|p| io::IoSlice::new(p)).collect();
-        let mut written = retry(|| pwritev(&self.0, &slices, offset))?;
+        let mut written = retry(|| pwritev(&self.file, &slices, offset))?;
         let mut at = offset + written as u64;
         // Mostly that was all.
         for piece in pieces {
@@ -328,13 +368,14 @@ impl File for RealFile {
         let (mut rest, mut at) = (octets, offset);
         while !rest.is_empty() {
             let pieces = [io::IoSlice::new(rest)];
-            match retry(|| pwritev2(&self.0, &pieces, at, ReadWriteFlags::DSYNC)) {
+            let file = self.synced(rest, at);
+            match retry(|| pwritev2(file, &pieces, at, ReadWriteFlags::DSYNC)) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(written) => {
                     rest = &rest[written..];
                     at += written as u64;
                 }
-                // A file system or kernel without it.
+                // A file system or kernel without it, or with larger blocks.
                 Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {
                     self.write_at(rest, at)?;
                     return self.sync();
@@ -346,20 +387,20 @@ impl File for RealFile {
     }
 
     fn truncate(&self, octets: u64) -> io::Result<()> {
-        Ok(retry(|| fs::ftruncate(&self.0, octets))?)
+        Ok(retry(|| fs::ftruncate(&self.file, octets))?)
     }
 
     fn sync(&self) -> io::Result<()> {
         // Interrupted before it began: nothing was tried, so trying again is honest.
-        Ok(retry(|| fs::fdatasync(&self.0))?)
+        Ok(retry(|| fs::fdatasync(&self.file))?)
     }
 
     fn keep(&self) -> io::Result<()> {
-        Ok(retry(|| fs::flock(&self.0, FlockOperation::LockShared))?)
+        Ok(retry(|| fs::flock(&self.file, FlockOperation::LockShared))?)
     }
 
     fn take_over(&self) -> io::Result<bool> {
-        match retry(|| fs::flock(&self.0, FlockOperation::NonBlockingLockExclusive)) {
+        match retry(|| fs::flock(&self.file, FlockOperation::NonBlockingLockExclusive)) {
             Ok(()) => Ok(true),
             Err(Errno::WOULDBLOCK) => Ok(false),
             Err(error) => Err(error.into()),
@@ -369,12 +410,12 @@ impl File for RealFile {
     fn set_access(&self, like: &Status) -> io::Result<()> {
         let owner = Some(Uid::from_raw(like.owner.0));
         let group = Some(Gid::from_raw(like.owner.1));
-        match retry(|| fs::fchown(&self.0, owner, group)) {
+        match retry(|| fs::fchown(&self.file, owner, group)) {
             Ok(()) | Err(Errno::PERM) => {}
             Err(error) => return Err(error.into()),
         }
         Ok(retry(|| {
-            fs::fchmod(&self.0, Mode::from_raw_mode(like.mode))
+            fs::fchmod(&self.file, Mode::from_raw_mode(like.mode))
         })?)
     }
 }
@@ -498,6 +539,35 @@ mod tests {
             }
             drop(lock);
             assert_eq!(holder(), Holder::Nobody);
+        }
+        std::fs::remove_dir_all(disk.root).unwrap();
+    }
+
+    #[test]
+    fn what_is_written_past_the_cache_is_read_through_it() {
+        let disk = disk("direct");
+        let path = Path::new("file");
+        let file = disk.open(path, Open::NewSynced).unwrap();
+        disk.open(path, Open::NewSynced).unwrap_err();
+        file.write_at(&[b'-'; 5 * BLOCK_OCTETS], 0).unwrap();
+        let memory = vec![b'x'; 3 * BLOCK_OCTETS];
+        let start = memory.as_ptr().align_offset(BLOCK_OCTETS);
+        let block = &memory[start..start + BLOCK_OCTETS];
+        let other = disk.open(path, Open::Read).unwrap();
+        let read = || crate::disk::read_whole(&*other).unwrap();
+        let mut expected = read();
+        // Whole blocks, and what is none: at any place, from any address, of any length.
+        for (octets, offset) in [
+            (block, BLOCK_OCTETS),
+            (block, 100),
+            (&memory[start + 1..=start + BLOCK_OCTETS], 3 * BLOCK_OCTETS),
+            (&block[..7], 4 * BLOCK_OCTETS),
+            (block, 5 * BLOCK_OCTETS),
+        ] {
+            file.write_synced(octets, offset as u64).unwrap();
+            expected.resize(expected.len().max(offset + octets.len()), 0);
+            expected[offset..offset + octets.len()].copy_from_slice(octets);
+            assert!(read() == expected, "{offset}");
         }
         std::fs::remove_dir_all(disk.root).unwrap();
     }

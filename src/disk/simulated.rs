@@ -258,10 +258,12 @@ impl Disk for SimulatedDisk {
         state.check_directory(path)?;
         let found = state.names.files.get(path).copied();
         let inode = match (found, how) {
-            (Some(_), Open::New) => return Err(io::ErrorKind::AlreadyExists.into()),
+            (Some(_), Open::New | Open::NewSynced) => {
+                return Err(io::ErrorKind::AlreadyExists.into());
+            }
             (Some(inode), _) => inode,
             (None, Open::Read) => return Err(io::ErrorKind::NotFound.into()),
-            (None, Open::Write | Open::New) => {
+            (None, Open::Write | Open::New | Open::NewSynced) => {
                 state.change()?;
                 state.files.push(Content {
                     mode: 0o600,

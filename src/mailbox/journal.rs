@@ -22,7 +22,8 @@
 //! written twice. A *tail*, which is alone in its journal, says that messages were deleted: see
 //! [`super::tail`]. Frames end at the first one whose length is 0 or whose checksum is wrong: the
 //! file is zeroed ahead of its end, and a checksum with the epoch in it keeps frames of an earlier
-//! epoch from being taken for new ones.
+//! earlier epoch from being taken for new ones. What is written are whole blocks, with zeros behind the
+//! frame.
 //!
 //! # What it promises
 //!
@@ -40,7 +41,7 @@
 use std::io;
 use std::path::Path;
 
-use crate::disk::{Disk, File, Open};
+use crate::disk::{BLOCK_OCTETS, Disk, File, Open};
 
 use super::format::read_full;
 
@@ -54,6 +55,9 @@ const OVERFULL_FACTOR: u64 = 4;
 /// A file is zeroed ahead in steps of this size, or of a whole part where that is less: overwriting
 /// what is allocated syncs in half the time that growing takes.
 const GROWTH_OCTETS: u64 = 1024 * 1024;
+
+/// How much memory is kept for the next frames.
+const BLOCKS_OCTETS_KEPT: usize = 256 * 1024;
 
 const MAGIC: &[u8] = b"minismtp journal 1\n";
 const HEADER_OCTETS: usize = MAGIC.len() + 8 + 4;
@@ -148,6 +152,33 @@ pub struct Journal {
     epoch: u64,
     part_octets_max: u64,
     end: u64,
+    /// The last block, as far as it has frames.
+    last_block: Vec<u8>,
+    /// What is being written.
+    blocks: Blocks,
+}
+
+/// Memory for whole blocks, at a multiple of their size.
+#[derive(Debug, Default)]
+struct Blocks(Vec<u8>);
+
+impl Blocks {
+    /// Takes pieces, and zeros up to the end of a block.
+    fn fill(&mut self, pieces: [&[u8]; 2]) -> &[u8] {
+        let filled = pieces[0].len() + pieces[1].len();
+        let octets = filled.next_multiple_of(BLOCK_OCTETS);
+        self.0.clear();
+        self.0.reserve(octets + BLOCK_OCTETS);
+        let start = self.0.as_ptr().align_offset(BLOCK_OCTETS);
+        // An address that cannot be asked after is as good as any other.
+        let start = if start < BLOCK_OCTETS { start } else { 0 };
+        self.0.resize(start, 0);
+        for piece in pieces {
+            self.0.extend_from_slice(piece);
+        }
+        self.0.resize(start + octets, 0);
+        &self.0[start..]
+    }
 }
 
 #[derive(Debug)]
@@ -170,6 +201,8 @@ impl Journal {
             epoch: 1,
             part_octets_max,
             end: 0,
+            last_block: Vec::new(),
+            blocks: Blocks::default(),
         };
         journal.parts[journal.turn()] = Some(Part::create(disk, JOURNAL_NAMES[journal.turn()])?);
         journal.write_header(Vec::new())?;
@@ -226,6 +259,7 @@ impl Journal {
             })?;
         }
         self.end = 0;
+        self.last_block.clear();
         self.reserve(octets.len() as u64)?;
         self.commit(&octets)
     }
@@ -294,9 +328,18 @@ impl Journal {
     /// As the disk reports them. Nobody can say then whether the frames will be found: call
     /// [`Journal::retract`].
     pub fn commit(&mut self, frames: &[u8]) -> io::Result<()> {
-        let end = self.end;
-        self.part()?.file.write_synced(frames, end)?;
+        // The frames before these are written once more: what they have of a block stays as it is.
+        let start = self.end - self.last_block.len() as u64;
+        let part = self.parts[self.turn()].as_ref();
+        let part = part.ok_or(io::ErrorKind::NotFound)?;
+        let blocks = self.blocks.fill([&self.last_block, frames]);
+        part.file.write_synced(blocks, start)?;
         self.end += frames.len() as u64;
+        let filled = self.last_block.len() + frames.len();
+        let last_block = filled / BLOCK_OCTETS * BLOCK_OCTETS..filled;
+        self.last_block.clear();
+        self.last_block.extend_from_slice(&blocks[last_block]);
+        self.blocks.0.shrink_to(BLOCKS_OCTETS_KEPT);
         Ok(())
     }
 
@@ -314,7 +357,7 @@ impl Journal {
 
 impl Part {
     fn create(disk: &dyn Disk, name: &str) -> io::Result<Self> {
-        let file = disk.open(Path::new(name), Open::New)?;
+        let file = disk.open(Path::new(name), Open::NewSynced)?;
         let identity = file.status()?.identity;
         Ok(Self {
             file,
@@ -607,7 +650,7 @@ impl<'a> Reader<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::disk::SimulatedDisk;
+    use crate::disk::{RealDisk, SimulatedDisk};
 
     fn sample() -> Vec<Entry> {
         vec![
@@ -664,6 +707,45 @@ mod tests {
         assert_eq!(read(&disk), None);
         write(&disk, &sample());
         assert_eq!(read(&disk), Some(sample()));
+    }
+
+    /// Frames of all sizes, also over the end of a block and over many, where an older epoch was.
+    #[test]
+    fn frames_are_read_after_each_commit_wherever_blocks_end() {
+        let root = format!("minismtp-blocks-{}", std::process::id());
+        let root = std::env::temp_dir().join(root);
+        let disks: [Box<dyn Disk>; 2] = [
+            Box::new(SimulatedDisk::default()),
+            Box::new(RealDisk::open(&root).unwrap()),
+        ];
+        for disk in &disks {
+            let mut journal = Journal::create(&**disk, PART_OCTETS_MAX).unwrap();
+            let mut committed: Vec<Entry> = Vec::new();
+            for epoch in 0..4 {
+                if epoch > 0 {
+                    journal.begin_epoch(&**disk, Vec::new()).unwrap();
+                    // The one before stays.
+                    let before = |entry: &Entry| matches!(entry, Entry::Direct(spans) if spans[0].1 + 1 == epoch);
+                    committed.retain(before);
+                }
+                for length in [0, 1, 4000, 30, 4096, 9000, 3000, 8192, 60_000, 1, 100] {
+                    let user = "x".repeat(length);
+                    let entry = Entry::Direct(vec![(user, epoch, length as u64)]);
+                    let mut frames = Vec::new();
+                    journal.frame(&entry, &mut frames).unwrap();
+                    journal.reserve(frames.len() as u64).unwrap();
+                    journal.commit(&frames).unwrap();
+                    committed.push(entry);
+                    assert_eq!(super::read(&**disk).unwrap().unwrap(), committed);
+                    let file = Path::new(JOURNAL_NAMES[journal.turn()]);
+                    let octets = crate::disk::read(&**disk, file).unwrap().unwrap();
+                    let end = usize::try_from(journal.end).unwrap();
+                    let behind = &octets[end..end.next_multiple_of(BLOCK_OCTETS)];
+                    assert!(behind.iter().all(|&octet| octet == 0), "{length}");
+                }
+            }
+        }
+        std::fs::remove_dir_all(root).unwrap();
     }
 
     #[test]
