@@ -152,27 +152,42 @@ impl Failure {
     }
 }
 
-/// Takes away what a terminal could obey: a message may come from anybody.
-pub(super) fn disarm(octets: &mut [u8]) {
-    for octet in octets {
-        if octet.is_ascii_control() && !matches!(*octet, b'\n' | b'\t') {
-            *octet = b'?';
+/// Takes away what a terminal could obey: a message may come from anybody. Pieces may end anywhere.
+#[derive(Debug, Default)]
+pub(super) struct Disarmer {
+    /// What came before.
+    last: u8,
+}
+
+impl Disarmer {
+    pub(super) fn disarm(&mut self, octets: &mut [u8]) {
+        for octet in octets {
+            // U+0080 to U+009F, which are control characters too, are these two octets.
+            let is_second = self.last == 0xc2 && matches!(*octet, 0x80..=0x9f);
+            self.last = *octet;
+            if is_second || octet.is_ascii_control() && !matches!(*octet, b'\n' | b'\t') {
+                *octet = b'?';
+            }
         }
     }
 }
 
 /// A terminal, to which mail is written.
-struct Disarming<'a>(&'a mut dyn Write);
+struct Disarming<'a> {
+    terminal: &'a mut dyn Write,
+    disarmer: Disarmer,
+}
 
 impl Write for Disarming<'_> {
     fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
-        let mut octets = octets.to_vec();
-        disarm(&mut octets);
-        self.0.write(&octets)
+        let mut disarmed = octets.to_vec();
+        self.disarmer.disarm(&mut disarmed);
+        self.terminal.write_all(&disarmed)?;
+        Ok(octets.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.0.flush()
+        self.terminal.flush()
     }
 }
 
@@ -254,7 +269,10 @@ impl Output {
     /// Where mail goes that was asked for: as it is, but for what a terminal could obey.
     pub fn mail(&mut self) -> Box<dyn Write + '_> {
         if self.stdout_is_terminal {
-            Box::new(Disarming(&mut *self.stdout))
+            Box::new(Disarming {
+                terminal: &mut *self.stdout,
+                disarmer: Disarmer::default(),
+            })
         } else {
             Box::new(&mut *self.stdout)
         }
@@ -408,9 +426,20 @@ pub(super) mod tests {
 
     #[test]
     fn a_message_cannot_play_with_the_terminal() {
-        let mut octets = "a\tb\n\x1b[2Jc\x07é\r\n".as_bytes().to_vec();
-        disarm(&mut octets);
-        assert_eq!(String::from_utf8(octets).unwrap(), "a\tb\n?[2Jc?é?\n");
+        let text = "a\tb\n\x1b[2Jc\x07é\r\nx\u{9b}2J\u{a0}Ä\n".as_bytes();
+        let disarmed = |size| {
+            let (mut octets, mut disarmer) = (text.to_vec(), Disarmer::default());
+            octets
+                .chunks_mut(size)
+                .for_each(|piece| disarmer.disarm(piece));
+            octets
+        };
+        let expected = b"a\tb\n?[2Jc?\xc3\xa9?\nx\xc2?2J\xc2\xa0\xc3\x84\n";
+        assert_eq!(
+            disarmed(text.len()).escape_ascii().to_string(),
+            expected.escape_ascii().to_string()
+        );
+        assert_eq!(disarmed(1), disarmed(text.len()));
     }
 
     fn tell_all(out: &mut Output) {

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use super::Global;
 use super::password;
-use super::report::{ExitStatus, Failure, Output, disarm};
+use super::report::{Disarmer, ExitStatus, Failure, Output};
 use super::tls;
 use crate::client::access::{self, Access, Cause};
 use crate::client::{
@@ -265,13 +265,14 @@ impl Shell<'_> {
     fn ask(&mut self, request: &Request) -> Result<Status, Failure> {
         let is_terminal = self.reader.is_terminal();
         let mut printed = Ok(());
+        let mut disarmer = Disarmer::default();
         let mut take = |part: &Part| {
             let mut octets = match part {
                 Part::Status(status) => format!("{}\n", status.line).into_bytes(),
                 Part::Text(text) => text.clone(),
             };
             if is_terminal {
-                disarm(&mut octets);
+                disarmer.disarm(&mut octets);
             }
             if printed.is_ok() {
                 printed = self.out.write(&octets);
