@@ -99,8 +99,8 @@ pub trait File: Send + Sync + fmt::Debug {
     }
 
     /// Writes and makes durable: [`File::write_at`] and [`File::sync`] in one. With whole blocks
-    /// ([`BLOCK_OCTETS`]) of a file that was made for it ([`Open::NewSynced`]) it takes two thirds of the
-    /// time and half of the processor's.
+    /// ([`BLOCK_OCTETS`]) of a file that was made for it ([`Open::NewSynced`]) it takes three quarters
+    /// of the time, and half of the processor's.
     ///
     /// # Errors
     ///

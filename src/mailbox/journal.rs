@@ -22,7 +22,7 @@
 //! written twice. A *tail*, which is alone in its journal, says that messages were deleted: see
 //! [`super::tail`]. Frames end at the first one whose length is 0 or whose checksum is wrong: the
 //! file is zeroed ahead of its end, and a checksum with the epoch in it keeps frames of an earlier
-//! earlier epoch from being taken for new ones. What is written are whole blocks, with zeros behind the
+//! epoch from being taken for new ones. What is written are whole blocks, with zeros behind the last
 //! frame.
 //!
 //! # What it promises
