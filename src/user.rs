@@ -54,12 +54,12 @@ impl UserName {
         fold(&self.0)
     }
 
-    /// The key of whoever has this name; `None` for what is no user name.
+    /// The key of whoever has this name. What is no user name has none, or nobody's.
     #[must_use]
     pub fn key_of(name: &str) -> Option<Cow<'_, str>> {
         let is_folded = |octet: u8| octet.is_ascii() && !octet.is_ascii_uppercase();
         if name.bytes().all(is_folded) {
-            // As it mostly is written. What is no user name is nobody's key.
+            // As it mostly is written.
             return Some(name.into());
         }
         Self::new(name).ok().map(|name| name.key().into())

@@ -21,6 +21,11 @@ use super::{
 /// see that: who looks at a lock and is stopped there keeps nobody else from it.
 const AT_REST: i64 = 1;
 const BUSY: i64 = 2;
+/// How files are opened. Non-blocking, so that a FIFO without a peer cannot hold us up.
+const OPEN_FLAGS: OFlags = OFlags::NOFOLLOW
+    .union(OFlags::NONBLOCK)
+    .union(OFlags::NOCTTY)
+    .union(OFlags::CLOEXEC);
 
 /// The mail root in the file system. What root makes in there belongs to the owner of the directory
 /// that it is made in.
@@ -90,8 +95,6 @@ impl RealDisk {
     /// guest in that user's mail root, and the user has to go on with it. Only what is new is given
     /// away.
     fn open_or_make(&self, path: &Path, how: Open) -> io::Result<OwnedFd> {
-        // Non-blocking, so that a FIFO without a peer cannot hold us up.
-        let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         let there = match how {
             Open::Read => Some(OFlags::RDONLY),
             Open::Write => Some(OFlags::RDWR),
@@ -99,7 +102,8 @@ impl RealDisk {
         };
         let new = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL;
         self.within(path, |directory, name| {
-            let open = |access, mode| retry(|| fs::openat(directory, name, flags | access, mode));
+            let open =
+                |access, mode| retry(|| fs::openat(directory, name, OPEN_FLAGS | access, mode));
             loop {
                 match there.map(|access| open(access, Mode::empty())) {
                     None => {}
@@ -122,7 +126,7 @@ impl RealDisk {
 
     /// Opens a file once more, to write past the system's cache; `None` where that cannot be.
     fn open_direct(&self, path: &Path, identity: (u64, u64)) -> Option<OwnedFd> {
-        let flags = OFlags::RDWR | OFlags::DIRECT | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let flags = OPEN_FLAGS | OFlags::RDWR | OFlags::DIRECT;
         let opened = self.within(path, |directory, name| {
             Ok(fs::openat(directory, name, flags, Mode::empty())?)
         });

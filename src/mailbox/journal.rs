@@ -339,6 +339,7 @@ impl Journal {
         let last_block = filled / BLOCK_OCTETS * BLOCK_OCTETS..filled;
         self.last_block.clear();
         self.last_block.extend_from_slice(&blocks[last_block]);
+        self.blocks.0.clear();
         self.blocks.0.shrink_to(BLOCKS_OCTETS_KEPT);
         Ok(())
     }
@@ -350,8 +351,12 @@ impl Journal {
     ///
     /// As the disk reports them.
     pub fn retract(&mut self) -> io::Result<()> {
-        let end = self.end;
-        self.part()?.file.write_at(&[0; 8], end)
+        let start = self.end - self.last_block.len() as u64;
+        let part = self.parts[self.turn()].as_ref();
+        let part = part.ok_or(io::ErrorKind::NotFound)?;
+        // All of the block, which the disk may not give any more.
+        let blocks = self.blocks.fill([&self.last_block, &[0; 8]]);
+        part.file.write_at(blocks, start)
     }
 }
 

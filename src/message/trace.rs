@@ -103,13 +103,9 @@ const MONTHS: [&str; 12] = [
 /// A time as header fields have it (RFC 5322 §3.3): `Mon, 22 Mar 2021 14:05:00 +0000`.
 #[must_use]
 pub fn internet_date(time: &DateTime<Local>) -> String {
-    let mut text = String::with_capacity(DATE_OCTETS);
-    push_internet_date(&mut text, time);
-    text
-}
-
-// By hand: each message has one, and formatting takes twenty times as long.
-fn push_internet_date(text: &mut String, time: &DateTime<Local>) {
+    // By hand: each plain message in a mailbox has one, and formatting takes twenty times as long.
+    let mut date = String::with_capacity(DATE_OCTETS);
+    let text = &mut date;
     text.push_str(WEEKDAYS[time.weekday().num_days_from_monday() as usize]);
     text.push_str(", ");
     push_two(text, time.day());
@@ -129,6 +125,7 @@ fn push_internet_date(text: &mut String, time: &DateTime<Local>) {
     text.push_str(if east < 0 { " -" } else { " +" });
     push_two(text, east.unsigned_abs() / 60);
     push_two(text, east.unsigned_abs() % 60);
+    date
 }
 
 fn mailbox_date(time: &DateTime<Local>) -> String {

@@ -1,8 +1,7 @@
 //! The one loop that moves octets between a connection and an engine.
 
-use std::future::poll_fn;
 use std::io;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
@@ -72,7 +71,6 @@ pub async fn drive<M: Machine, O: Owner<M>>(
         }
     });
     stop.mark_changed();
-    // Asked for again only where time may have passed.
     let mut now = Instant::now();
     loop {
         if steps >= TURN_STEPS {
@@ -81,7 +79,8 @@ pub async fn drive<M: Machine, O: Owner<M>>(
             tokio::task::yield_now().await;
             now = Instant::now();
         }
-        let has_news = stop.has_changed().unwrap_or_default();
+        // From an owner that is gone, too: it may have been the last thing that was said.
+        let has_news = stop.has_changed().unwrap_or(true);
         if !is_stopping && has_news && *stop.borrow_and_update() {
             is_stopping = true;
             machine.stop(now);
@@ -94,10 +93,8 @@ pub async fn drive<M: Machine, O: Owner<M>>(
             Step::Send(octets) => {
                 steps += 1 + octets.len() / PIECE_OCTETS;
                 said += octets.len();
-                let written = {
-                    let written = pin!(stream.write(&octets, now + write_timeout));
-                    watched(written, &mut now).await
-                };
+                let written = stream.write(&octets, now + write_timeout).await;
+                now = Instant::now();
                 if let Err(error) = written {
                     last_words(machine, &mut stream).await;
                     machine.disconnected(Instant::now());
@@ -106,8 +103,8 @@ pub async fn drive<M: Machine, O: Owner<M>>(
             }
             Step::Ask(question) => {
                 steps += 1;
-                let answer = pin!(owner.answer(question));
-                let answer = watched(answer, &mut now).await;
+                let answer = owner.answer(question).await;
+                now = Instant::now();
                 machine.answer(now, answer);
             }
             Step::StartTls => {
@@ -174,21 +171,6 @@ pub async fn drive<M: Machine, O: Owner<M>>(
     }
 }
 
-/// Waits for something, and looks what time it is if that was not there at once.
-async fn watched<T>(mut awaited: Pin<&mut impl Future<Output = T>>, now: &mut Instant) -> T {
-    let mut was_there = true;
-    let done = poll_fn(|context| {
-        let done = awaited.as_mut().poll(context);
-        was_there &= done.is_ready();
-        done
-    });
-    let done = done.await;
-    if !was_there {
-        *now = Instant::now();
-    }
-    done
-}
-
 /// Hands over what the peer said before it stopped listening: a server that refuses a message in
 /// the middle of it says why and hangs up.
 async fn last_words<M: Machine>(machine: &mut M, stream: &mut Stream) {
@@ -246,18 +228,23 @@ mod tests {
         fn event(&mut self, (): ()) {}
     }
 
-    #[tokio::test]
-    async fn others_get_their_turn() {
+    /// Somebody at one end of a connection, and the other end.
+    async fn connected() -> (tokio::net::TcpStream, Stream) {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let peer = tokio::net::TcpStream::connect(listener.local_addr().unwrap());
         let peer = peer.await.unwrap();
         let (socket, _) = listener.accept().await.unwrap();
+        (peer, Stream::new(socket))
+    }
+
+    #[tokio::test]
+    async fn others_get_their_turn() {
+        let (peer, stream) = connected().await;
         // It is closed at once, so that nobody waits for it.
         drop(peer);
         let (_stopper, stop) = watch::channel(false);
         let session = tokio::spawn(async move {
             let mut machine = Curious(1000);
-            let stream = Stream::new(socket);
             drive(&mut machine, stream, &mut Prompt, stop, LAST_WORDS_TIMEOUT).await
         });
         let mut turns = 0;
@@ -267,5 +254,66 @@ mod tests {
         }
         session.await.unwrap().unwrap();
         assert!(turns > 1000 / TURN_STEPS, "{turns}");
+    }
+
+    /// Asks something, and then waits until it is to stop.
+    #[derive(Default)]
+    struct Patient {
+        has_asked: bool,
+        is_stopping: bool,
+    }
+
+    impl Machine for Patient {
+        type Question = ();
+        type Answer = ();
+        type Event = ();
+
+        fn receive(&mut self, _: Instant, _: &[u8]) {}
+
+        fn disconnected(&mut self, _: Instant) {}
+
+        fn answer(&mut self, _: Instant, (): ()) {}
+
+        fn secured(&mut self, _: Instant, _: &'static str) {}
+
+        fn stop(&mut self, _: Instant) {
+            self.is_stopping = true;
+        }
+
+        fn step(&mut self, now: Instant) -> Step<()> {
+            if !std::mem::replace(&mut self.has_asked, true) {
+                Step::Ask(())
+            } else if self.is_stopping {
+                Step::Close
+            } else {
+                Step::Wait(now + Duration::from_secs(60))
+            }
+        }
+
+        fn event(&mut self) -> Option<()> {
+            None
+        }
+    }
+
+    /// Says that it is time to stop and is gone before it answers.
+    struct Leaving(Option<watch::Sender<bool>>);
+
+    impl Owner<Patient> for Leaving {
+        async fn answer(&mut self, (): ()) {
+            self.0.take().unwrap().send_replace(true);
+        }
+
+        fn event(&mut self, (): ()) {}
+    }
+
+    #[tokio::test]
+    async fn what_an_owner_says_last_is_heard() {
+        let (peer, stream) = connected().await;
+        let (stopper, stop) = watch::channel(false);
+        let (mut machine, mut owner) = (Patient::default(), Leaving(Some(stopper)));
+        let driven = drive(&mut machine, stream, &mut owner, stop, LAST_WORDS_TIMEOUT);
+        driven.await.unwrap();
+        assert!(machine.is_stopping);
+        drop(peer);
     }
 }

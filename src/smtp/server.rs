@@ -420,7 +420,9 @@ impl Session {
             (stage, line) => {
                 self.stage = stage;
                 self.command_line(&line);
-                self.input.recycle(line);
+                if !is_login {
+                    self.input.recycle(line);
+                }
             }
         }
         true
