@@ -31,7 +31,7 @@ use super::index::{Entry, MessageReader};
 use super::journal::{self, PART_OCTETS_MAX};
 use super::locks::{self, SERVER_LOCK_NAME};
 use super::recovery::{self, Tail};
-use super::spool::{Place, Places, SPOOL_PREFIX, Shares, Spool};
+use super::spool::{Permit, Permits, SPOOL_PREFIX, Shares, Spool};
 use super::table::{self, Table};
 use super::tail;
 use super::{
@@ -78,7 +78,7 @@ pub struct FileStore {
     /// The thread that commits; `None` in a program that only visits.
     committer: Mutex<Option<Commits>>,
     shares: Shares,
-    readers: Places,
+    readers: Permits,
     /// Nobody has been at a change for long.
     is_patient: AtomicBool,
 }
@@ -197,7 +197,7 @@ impl FileStore {
             report,
             committer,
             shares: Shares::new(handles.spools),
-            readers: Places::new(handles.readers),
+            readers: Permits::new(handles.readers),
             is_patient: AtomicBool::new(true),
         })
     }
@@ -210,7 +210,7 @@ impl FileStore {
             report,
             committer: Mutex::new(None),
             shares: Shares::default(),
-            readers: Places::new(usize::MAX),
+            readers: Permits::new(usize::MAX),
             is_patient: AtomicBool::new(true),
         }
     }
@@ -537,7 +537,7 @@ impl Store for FileStore {
 
     fn open(&self, user: &UserName) -> Result<Box<dyn Mailbox>, StoreError> {
         let path = mailbox_path(user.as_str());
-        let place = self.readers.take(READER_FILES).ok_or_else(|| {
+        let permit = self.readers.take(READER_FILES).ok_or_else(|| {
             let error = io::Error::other("too many mailboxes are open at once");
             io_error("read", &*self.disk, &path, error)
         })?;
@@ -545,7 +545,7 @@ impl Store for FileStore {
             Ok(opened) => {
                 let shown = self.disk.show(&path).display().to_string();
                 Ok(Box::new(FileMailbox {
-                    _place: place,
+                    _permit: permit,
                     disk: Arc::clone(&self.disk),
                     user: user.as_str().to_owned(),
                     shown,
@@ -717,7 +717,7 @@ fn job(message: Message) -> Result<Arc<Job>, AppendError> {
 
 #[derive(Debug)]
 struct FileMailbox {
-    _place: Place,
+    _permit: Permit,
     disk: Arc<dyn Disk>,
     user: String,
     shown: String,

@@ -26,12 +26,12 @@ pub const SPOOL_PREFIX: &str = ".minismtp.spool.";
 
 /// Something of which there is a number, for all who share it.
 #[derive(Clone, Debug)]
-pub struct Places {
+pub struct Permits {
     taken: Arc<AtomicUsize>,
     max: usize,
 }
 
-impl Places {
+impl Permits {
     /// So many.
     #[must_use]
     pub fn new(max: usize) -> Self {
@@ -43,27 +43,27 @@ impl Places {
 
     /// Takes so many, if there are.
     #[must_use]
-    pub fn take(&self, count: usize) -> Option<Place> {
+    pub fn take(&self, count: usize) -> Option<Permit> {
         // Who finds them full for a moment by somebody else who does is none the worse for it.
         let taken = self.taken.fetch_add(count, Ordering::Relaxed);
-        let place = Place {
-            places: self.clone(),
+        let permit = Permit {
+            permits: self.clone(),
             count,
         };
-        (taken + count <= self.max).then_some(place)
+        (taken + count <= self.max).then_some(permit)
     }
 }
 
 /// What is taken until it is dropped.
 #[derive(Debug)]
-pub struct Place {
-    places: Places,
+pub struct Permit {
+    permits: Permits,
     count: usize,
 }
 
-impl Drop for Place {
+impl Drop for Permit {
     fn drop(&mut self) {
-        self.places.taken.fetch_sub(self.count, Ordering::Relaxed);
+        self.permits.taken.fetch_sub(self.count, Ordering::Relaxed);
     }
 }
 
@@ -71,9 +71,9 @@ impl Drop for Place {
 #[derive(Clone, Debug)]
 pub struct Shares {
     /// Memory for large texts.
-    pub rooms: Places,
+    pub rooms: Permits,
     /// Files for those that have none.
-    pub files: Places,
+    pub files: Permits,
 }
 
 impl Shares {
@@ -81,8 +81,8 @@ impl Shares {
     #[must_use]
     pub fn new(files: usize) -> Self {
         Self {
-            rooms: Places::new(ROOMS),
-            files: Places::new(files),
+            rooms: Permits::new(ROOMS),
+            files: Permits::new(files),
         }
     }
 }
@@ -98,7 +98,7 @@ impl Default for Shares {
 #[derive(Debug, Default)]
 pub struct Memory {
     octets: Vec<u8>,
-    room: Option<Place>,
+    room: Option<Permit>,
 }
 
 impl Memory {
@@ -141,7 +141,7 @@ pub struct Spool {
 #[derive(Debug)]
 pub struct SpoolFile {
     file: Box<dyn File>,
-    _place: Place,
+    _permit: Permit,
 }
 
 impl Deref for SpoolFile {
@@ -311,15 +311,15 @@ impl Spool {
     /// A file that goes when its handle goes, however the process ends.
     fn unnamed_file(&self) -> io::Result<Arc<SpoolFile>> {
         static COUNTER: AtomicU64 = AtomicU64::new(0);
-        let place = self.shares.files.take(1);
-        let place = place.ok_or_else(|| io::Error::other("too many large messages at once"))?;
+        let permit = self.shares.files.take(1);
+        let permit = permit.ok_or_else(|| io::Error::other("too many large messages at once"))?;
         let number = COUNTER.fetch_add(1, Ordering::Relaxed);
         let path = PathBuf::from(format!("{SPOOL_PREFIX}{}.{number}", process::id()));
         let file = self.disk.open(&path, Open::New)?;
         self.disk.remove(&path)?;
         Ok(Arc::new(SpoolFile {
             file,
-            _place: place,
+            _permit: permit,
         }))
     }
 }
