@@ -1,5 +1,6 @@
 //! Answers a POP3 session's questions from the credentials and the store.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -448,7 +449,11 @@ fn read(store: &dyn Store, user: &UserName) -> Result<(Box<dyn Mailbox>, Vec<u64
     }
     // What is kept about it was damaged, and is made anew.
     let mailbox = store.open(user)?;
-    let octets = sizes(&*mailbox).unwrap_or_default();
+    let octets = sizes(&*mailbox).ok_or_else(|| StoreError::Io {
+        action: "read",
+        path: user.to_string(),
+        source: io::ErrorKind::InvalidData.into(),
+    })?;
     Ok((mailbox, octets))
 }
 
@@ -547,7 +552,7 @@ mod tests {
 
     fn office(store: Arc<dyn Store>) -> Arc<Office> {
         let credentials = Arc::new(CredentialsFile::new(Arc::new(SimulatedDisk::default())));
-        let log = Log::new(Level::Warning, Box::new(std::io::sink()));
+        let log = Log::new(Level::Warning, Box::new(io::sink()));
         let hostname = "mx.example".to_owned();
         Arc::new(Office::new(
             Policy::default(),
