@@ -432,6 +432,11 @@ fn login_comes_from_the_environment_or_a_file() {
         "the server's reply is told: {output:#?}"
     );
     assert_eq!(sandbox.records("Andrew").len(), 4);
+
+    // Set to nothing it is as if it were not set: the mail is looked at, which comes before any server.
+    let mut command = sandbox.command(&["send"]);
+    command.env("MINISMTP_SERVER", "");
+    run(&mut command, "no mail").code(65);
 }
 
 #[test]
