@@ -429,7 +429,7 @@ impl Line<'_> {
             match c {
                 '"' | '\\' => line.extend(['\\', c]),
                 '\n' => line.push_str("\\n"),
-                c if c.is_control() => line.push('?'),
+                c if is_unseen(c) => line.push('?'),
                 c => line.push(c),
             }
         }
@@ -438,13 +438,20 @@ impl Line<'_> {
     }
 }
 
+/// Whether a character does something else than to stand there: ends a line, or turns the text around.
+fn is_unseen(c: char) -> bool {
+    let is_of_text =
+        matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    c.is_control() || is_of_text
+}
+
 /// Whether a value can do without quotes.
 fn is_word(value: &str) -> bool {
     // All of them are looked at, which takes less than to ask after each.
     let is_plain = value.bytes().fold(true, |is_plain, octet| {
         is_plain & octet.is_ascii_graphic() & (octet != b'"')
     });
-    let is_in_word = |c: char| c != '"' && !c.is_whitespace() && !c.is_control();
+    let is_in_word = |c: char| c != '"' && !c.is_whitespace() && !is_unseen(c);
     !value.is_empty() && (is_plain || value.chars().all(is_in_word))
 }
 
@@ -508,6 +515,8 @@ mod tests {
         log.warning("two\nlines \"here\"");
         log.session(7).connected("127.0.0.1:25".parse().unwrap());
         log.session(7).command(&"NOOP");
+        log.warning("a\u{2028}b");
+        log.warning("a\u{202e}b\u{9b}é");
         log.session(7)
             .login_failed("a b", "127.0.0.1:25".parse().unwrap());
         let users = ["ann", "bob"].map(|name| UserName::new(name).unwrap());
@@ -525,6 +534,8 @@ mod tests {
             [
                 "warning \"two\\nlines \\\"here\\\"\"",
                 "session=7 connected peer=127.0.0.1:25",
+                "warning \"a?b\"",
+                "warning \"a?b?é\"",
                 "session=7 login-failed user=\"a b\" peer=127.0.0.1:25",
                 "session=7 not-delivered id=1.a from=<> to=ann,bob reason=\"no space\"",
             ],
