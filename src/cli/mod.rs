@@ -148,8 +148,11 @@ fn survive_file_size_limit() {
 }
 
 fn parse(arguments: &[OsString], color: ColorChoice) -> Result<Cli, clap::Error> {
-    let command = Cli::command().color(color);
-    let mut command = command.mut_subcommands(|command| command.mut_args(without_empty_variable));
+    let mut command = Cli::command().color(color);
+    // To look at all arguments takes time and memory, and is of no use mostly.
+    if env::vars_os().any(|(_, value)| value.is_empty()) {
+        command = command.mut_subcommands(|command| command.mut_args(without_empty_variable));
+    }
     let mut matches = command.try_get_matches_from_mut(arguments)?;
     Cli::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))
 }
