@@ -131,10 +131,7 @@ impl RealDisk {
             Ok(fs::openat(directory, name, flags, Mode::empty())?)
         });
         let is_same = |file: &OwnedFd| {
-            let found = fs::fstat(file).map_err(io::Error::from);
-            found
-                .and_then(|stat| status(&stat))
-                .is_ok_and(|found| found.identity == identity)
+            fs::fstat(file).is_ok_and(|stat| (stat.st_dev, stat.st_ino) == identity)
         };
         opened.ok().filter(is_same)
     }
@@ -152,16 +149,14 @@ impl RealDisk {
 
 impl Disk for RealDisk {
     fn open(&self, path: &Path, how: Open) -> io::Result<Box<dyn File>> {
-        let file = RealFile {
-            file: self.open_or_make(path, how)?.into(),
-            direct: None,
-        };
-        let Status { identity, .. } = file.status()?;
+        let file = self.open_or_make(path, how)?;
+        let Status { identity, .. } = status(&fs::fstat(&file)?)?;
         let direct = match how {
             Open::NewSynced => self.open_direct(path, identity),
             _ => None,
         };
-        Ok(Box::new(RealFile { direct, ..file }))
+        let file = file.into();
+        Ok(Box::new(RealFile { file, direct }))
     }
 
     fn status(&self, path: &Path) -> io::Result<Option<Status>> {

@@ -328,17 +328,16 @@ impl Journal {
     /// As the disk reports them. Nobody can say then whether the frames will be found: call
     /// [`Journal::retract`].
     pub fn commit(&mut self, frames: &[u8]) -> io::Result<()> {
-        // The frames before these are written once more: what they have of a block stays as it is.
-        let start = self.end - self.last_block.len() as u64;
-        let part = self.parts[self.turn()].as_ref();
-        let part = part.ok_or(io::ErrorKind::NotFound)?;
-        let blocks = self.blocks.fill([&self.last_block, frames]);
-        part.file.write_synced(blocks, start)?;
+        let (file, start, blocks) = self.behind_last(frames)?;
+        file.write_synced(blocks, start)?;
         self.end += frames.len() as u64;
         let filled = self.last_block.len() + frames.len();
-        let last_block = filled / BLOCK_OCTETS * BLOCK_OCTETS..filled;
-        self.last_block.clear();
-        self.last_block.extend_from_slice(&blocks[last_block]);
+        let of_last = frames.len().min(filled % BLOCK_OCTETS);
+        if filled >= BLOCK_OCTETS {
+            self.last_block.clear();
+        }
+        self.last_block
+            .extend_from_slice(&frames[frames.len() - of_last..]);
         self.blocks.0.clear();
         self.blocks.0.shrink_to(BLOCKS_OCTETS_KEPT);
         Ok(())
@@ -351,12 +350,19 @@ impl Journal {
     ///
     /// As the disk reports them.
     pub fn retract(&mut self) -> io::Result<()> {
+        // All of the block, which the disk may not give any more.
+        let (file, start, blocks) = self.behind_last(&[0; 8])?;
+        file.write_at(blocks, start)
+    }
+
+    /// What is to be written to have these octets behind the last frame: the file, the place and whole
+    /// blocks. The first has the frames once more that are in it: they stay as they are.
+    fn behind_last(&mut self, octets: &[u8]) -> io::Result<(&dyn File, u64, &[u8])> {
         let start = self.end - self.last_block.len() as u64;
         let part = self.parts[self.turn()].as_ref();
         let part = part.ok_or(io::ErrorKind::NotFound)?;
-        // All of the block, which the disk may not give any more.
-        let blocks = self.blocks.fill([&self.last_block, &[0; 8]]);
-        part.file.write_at(blocks, start)
+        let blocks = self.blocks.fill([&self.last_block, octets]);
+        Ok((&*part.file, start, blocks))
     }
 }
 
