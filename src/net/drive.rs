@@ -187,8 +187,11 @@ async fn last_words<M: Machine>(machine: &mut M, stream: &mut Stream) {
 mod tests {
     use super::*;
 
-    /// Has so many questions, and waits for nothing.
-    struct Curious(usize);
+    /// Has so many questions, and then waits for nothing, or until it is to stop.
+    struct Curious {
+        questions: usize,
+        is_done: bool,
+    }
 
     impl Machine for Curious {
         type Question = ();
@@ -200,18 +203,22 @@ mod tests {
         fn disconnected(&mut self, _: Instant) {}
 
         fn answer(&mut self, _: Instant, (): ()) {
-            self.0 -= 1;
+            self.questions -= 1;
         }
 
         fn secured(&mut self, _: Instant, _: &'static str) {}
 
-        fn stop(&mut self, _: Instant) {}
+        fn stop(&mut self, _: Instant) {
+            self.is_done = true;
+        }
 
-        fn step(&mut self, _: Instant) -> Step<()> {
-            if self.0 > 0 {
+        fn step(&mut self, now: Instant) -> Step<()> {
+            if self.questions > 0 {
                 Step::Ask(())
-            } else {
+            } else if self.is_done {
                 Step::Close
+            } else {
+                Step::Wait(now + Duration::from_secs(60))
             }
         }
 
@@ -244,7 +251,10 @@ mod tests {
         drop(peer);
         let (_stopper, stop) = watch::channel(false);
         let session = tokio::spawn(async move {
-            let mut machine = Curious(1000);
+            let mut machine = Curious {
+                questions: 1000,
+                is_done: true,
+            };
             drive(&mut machine, stream, &mut Prompt, stop, LAST_WORDS_TIMEOUT).await
         });
         let mut turns = 0;
@@ -256,49 +266,10 @@ mod tests {
         assert!(turns > 1000 / TURN_STEPS, "{turns}");
     }
 
-    /// Asks something, and then waits until it is to stop.
-    #[derive(Default)]
-    struct Patient {
-        has_asked: bool,
-        is_stopping: bool,
-    }
-
-    impl Machine for Patient {
-        type Question = ();
-        type Answer = ();
-        type Event = ();
-
-        fn receive(&mut self, _: Instant, _: &[u8]) {}
-
-        fn disconnected(&mut self, _: Instant) {}
-
-        fn answer(&mut self, _: Instant, (): ()) {}
-
-        fn secured(&mut self, _: Instant, _: &'static str) {}
-
-        fn stop(&mut self, _: Instant) {
-            self.is_stopping = true;
-        }
-
-        fn step(&mut self, now: Instant) -> Step<()> {
-            if !std::mem::replace(&mut self.has_asked, true) {
-                Step::Ask(())
-            } else if self.is_stopping {
-                Step::Close
-            } else {
-                Step::Wait(now + Duration::from_secs(60))
-            }
-        }
-
-        fn event(&mut self) -> Option<()> {
-            None
-        }
-    }
-
     /// Says that it is time to stop and is gone before it answers.
     struct Leaving(Option<watch::Sender<bool>>);
 
-    impl Owner<Patient> for Leaving {
+    impl Owner<Curious> for Leaving {
         async fn answer(&mut self, (): ()) {
             self.0.take().unwrap().send_replace(true);
         }
@@ -310,10 +281,14 @@ mod tests {
     async fn what_an_owner_says_last_is_heard() {
         let (peer, stream) = connected().await;
         let (stopper, stop) = watch::channel(false);
-        let (mut machine, mut owner) = (Patient::default(), Leaving(Some(stopper)));
+        let mut machine = Curious {
+            questions: 1,
+            is_done: false,
+        };
+        let mut owner = Leaving(Some(stopper));
         let driven = drive(&mut machine, stream, &mut owner, stop, LAST_WORDS_TIMEOUT);
         driven.await.unwrap();
-        assert!(machine.is_stopping);
+        assert!(machine.is_done);
         drop(peer);
     }
 }
