@@ -51,18 +51,15 @@ impl UserName {
     /// The name with case folded: equal for the spellings of one user.
     #[must_use]
     pub fn key(&self) -> String {
-        fold(&self.0)
+        fold(&self.0).into_owned()
     }
 
     /// The key of whoever has this name. What is no user name has none, or nobody's.
     #[must_use]
     pub fn key_of(name: &str) -> Option<Cow<'_, str>> {
-        let is_folded = |octet: u8| octet.is_ascii() && !octet.is_ascii_uppercase();
-        if name.bytes().all(is_folded) {
-            // As it mostly is written.
-            return Some(name.into());
-        }
-        Self::new(name).ok().map(|name| name.key().into())
+        let key = fold(name);
+        let is_as_written = matches!(key, Cow::Borrowed(_));
+        (is_as_written || Self::new(name).is_ok()).then_some(key)
     }
 
     /// Whether `name` is a spelling of this user's name.
@@ -76,11 +73,13 @@ fn allowed(c: char) -> bool {
     !c.is_control() && !c.is_whitespace() && !matches!(c, '/' | ',' | '@')
 }
 
-fn fold(name: &str) -> String {
-    if name.is_ascii() {
-        name.to_ascii_lowercase()
+fn fold(name: &str) -> Cow<'_, str> {
+    if !name.is_ascii() {
+        name.to_lowercase().into()
+    } else if name.bytes().any(|octet| octet.is_ascii_uppercase()) {
+        name.to_ascii_lowercase().into()
     } else {
-        name.to_lowercase()
+        name.into()
     }
 }
 
