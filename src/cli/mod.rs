@@ -149,22 +149,14 @@ fn survive_file_size_limit() {
 
 fn parse(arguments: &[OsString], color: ColorChoice) -> Result<Cli, clap::Error> {
     let mut command = Cli::command().color(color);
-    // To look at all arguments takes time and memory, and is of no use mostly.
-    if env::vars_os().any(|(_, value)| value.is_empty()) {
-        command = command.mut_subcommands(|command| command.mut_args(without_empty_variable));
+    // Set to nothing, it counts as not set.
+    if env::var_os(send::SERVER_VARIABLE).is_some_and(|value| value.is_empty()) {
+        command = command.mut_subcommand("send", |send| {
+            send.mut_arg("server", |server| server.env(None::<&str>))
+        });
     }
     let mut matches = command.try_get_matches_from_mut(arguments)?;
     Cli::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))
-}
-
-/// Takes a variable that is set to nothing for one that is not set.
-fn without_empty_variable(arg: clap::Arg) -> clap::Arg {
-    let value = arg.get_env().and_then(env::var_os);
-    if value.is_some_and(|value| value.is_empty()) {
-        arg.env(None::<&str>)
-    } else {
-        arg
-    }
 }
 
 /// What `--color` says, wherever it stands; the parse proper finds what is wrong with it.

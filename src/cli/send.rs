@@ -23,6 +23,9 @@ use crate::smtp;
 use crate::smtp::client::{Cause, Outcome, Stage};
 use crate::smtp::reply::Severity;
 
+/// Names the server where nothing else does.
+pub(super) const SERVER_VARIABLE: &str = "MINISMTP_SERVER";
+
 /// Send mail: with a menu at a terminal, or one mail from a pipe
 ///
 /// At a terminal it asks for your user name and password and lets you type mails. With a file or a
@@ -60,7 +63,7 @@ pub(crate) struct Args {
     #[arg(
         long,
         value_name = "HOST:PORT",
-        env = "MINISMTP_SERVER",
+        env = SERVER_VARIABLE,
         default_value = "localhost:2525",
         value_hint = clap::ValueHint::Hostname
     )]
